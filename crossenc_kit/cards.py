@@ -1,0 +1,66 @@
+"""The model card: what a saved model was trained on, what it reached, and how to use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
+    """A Hugging Face README in Markdown from a run's facts; every text that comes from data is escaped.
+
+    `card` keys, all optional: `base_model`, `data` (name to facts), `settings`, `metrics`, `command`,
+    `provenance`, `limits` (a list of sentences).
+    """
+    lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), "", "## Use", ""]
+    lines += ["```python", "from crossenc_kit import CrossEncoder", "", 'model = CrossEncoder("path/to/this/folder")']
+    lines += ['scores = model.predict([("a text", "another text")])', "```", ""]
+    lines += ["It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`.", ""]
+    for title, key in (("Training data", "data"), ("Settings", "settings"), ("Results", "metrics")):
+        lines += _table(title, card.get(key))
+    if card.get("command"):
+        lines += ["## Made by", "", "```", str(card["command"]).replace("```", "'''"), "```", ""]
+    limits = card.get("limits") or [
+        "It was measured on the data named above and on nothing else.",
+        f"Pairs longer than {max_length} tokens are cut at the end.",
+        "Scores order pairs; they are not calibrated probabilities unless the results above say so.",
+    ]
+    lines += ["## Limits", "", *(f"- {escape(limit)}" for limit in limits), ""]
+    lines += _table("Versions", (card.get("provenance") or {}).get("versions"))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _front_matter(card: dict[str, Any]) -> list[str]:
+    base = str(card.get("base_model", ""))
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags:", "- cross-encoder"]
+    if base.count("/") == 1 and not base.startswith((".", "/")):  # a hub name, not a folder of this machine
+        lines.append(f"base_model: {base}")
+    return [*lines, "---"]
+
+
+def _summary(card: dict[str, Any], num_labels: int, max_length: int) -> str:
+    what = "one score" if num_labels == 1 else f"{num_labels} scores"
+    base = str(card.get("base_model", "an unnamed model")).rstrip("/").split("/")[-1]
+    return f"Reads two texts together and gives the pair {what}. Base model: {escape(base)}. Longest input: {max_length} tokens."
+
+
+def _table(title: str, facts: Any) -> list[str]:
+    if not facts:
+        return []
+    rows = [f"| {escape(name)} | {escape(_short(value))} |" for name, value in facts.items()]
+    return [f"## {title}", "", "| | |", "| --- | --- |", *rows, ""]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    return str(value)
+
+
+def escape(text: Any) -> str:
+    """Text that is safe inside Markdown: no tags, links, tables or line breaks of its own."""
+    plain = " ".join(str(text).split())
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("[", "&#91;"), ("`", "&#96;")):
+        plain = plain.replace(character, entity)
+    return plain

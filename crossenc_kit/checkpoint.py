@@ -1,0 +1,290 @@
+"""Crash-safe checkpoints: at any moment, a killed run leaves its newest checkpoint or the one before, whole.
+
+A checkpoint is a folder `step-00000123/` of safetensors files, `state.json` and `manifest.json` (size and
+sha256 of the others, written last). It is written under a hidden name, forced to the disk, and appears under
+its own name by one rename; older ones go only after that. No pickle anywhere: tensors and JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossenc_kit.history import plain
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = re.compile(r"(\.replaced-)?step-(\d{8,})")
+LEFTOVER = re.compile(r"\.(?:partial|retired)-.+-(\d+)")  # ends with the id of the process that made it
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read or resumed from; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: its folder, its step, its JSON state; tensors are read when asked for."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors saved under `name`, on the CPU; `CheckpointError` names what there is if not that."""
+        from safetensors import safe_open
+
+        path = self.path / f"{name}.safetensors"
+        if not path.is_file():
+            there = ", ".join(sorted(file.stem for file in self.path.glob("*.safetensors"))) or "none"
+            raise CheckpointError(f"{self.path} has no tensors named {name!r}; it has: {there}")
+        # Copies, since safetensors maps the file and this checkpoint may be deleted while they are in use.
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def save(
+    folder: str | os.PathLike,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+) -> Path:
+    """Write `<folder>/step-<step>/` with a file `<name>.safetensors` per entry of `tensors`, and `state.json`.
+
+    Tied and non-contiguous tensors are written in full. `state` comes back as JSON gives it: floats exactly,
+    NaN and infinities included, tuples as lists, keys as strings. A checkpoint of the same step is replaced.
+    Afterwards the newest `keep` up to `step` stay; whole ones of later steps are left alone, damaged ones go.
+    Raises `CheckpointError` if the disk refuses (older checkpoints stay), TypeError if `state` is not JSON.
+    """
+    if step < 0 or keep < 1:
+        raise ValueError(f"step must be at least 0 and keep at least 1, got step={step}, keep={keep}")
+    folder = Path(folder)
+    target = folder / f"step-{step:08d}"
+    partial = folder / f".partial-{target.name}-{os.getpid()}"
+    text = json.dumps(plain(state), indent=1)
+    try:
+        _prepare(folder)
+        _write_all(partial, step, tensors, text)
+        _move_in(partial, target)
+    except OSError as error:
+        size = sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
+        raise CheckpointError(
+            f"could not save step {step} in {folder}: {error}. The checkpoints already there are untouched. "
+            f"Free some space (this one takes about {size / 1e6:.1f} MB) or make the folder writable, then resume"
+        ) from error
+    finally:  # after a failure or a Ctrl-C; nothing to do otherwise
+        if partial.is_dir():
+            _remove(partial)
+        _put_back(folder)
+    _retire_old(folder, step, keep)
+    return target
+
+
+def newest(folder: str | os.PathLike) -> Checkpoint | None:
+    """The newest checkpoint whose files all have the size and sha256 of its manifest, or None.
+
+    Damaged ones are passed over with a warning that says which and why. Nothing is changed on the disk.
+    """
+    for step, path in _checkpoints(Path(folder)):
+        damage = _damage(path, step)
+        if not damage:
+            return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
+        warnings.warn(f"{path} is damaged ({damage}); looking for the checkpoint before it", stacklevel=2)
+    return None
+
+
+def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` naming each field, nested ones with dots, in which two plans differ."""
+    before, now = _fields(json.loads(json.dumps(plain(saved)))), _fields(json.loads(json.dumps(plain(current))))
+    names = [name for name in {**before, **now} if before.get(name, "(absent)") != now.get(name, "(absent)")]
+    if names:
+        lines = "".join(
+            f"\n  {name}: {before.get(name, '(absent)')} in the checkpoint, {now.get(name, '(absent)')} in this run"
+            for name in names
+        )
+        raise CheckpointError(
+            f"cannot resume, {len(names)} setting(s) changed:{lines}\n"
+            "Give these settings the checkpoint's values to go on with that run, or start a new run in another folder"
+        )
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder, clear what dead processes left in it, undo a replacement that was cut short."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        _fsync(folder.parent)
+    for path in list(folder.iterdir()):
+        left = LEFTOVER.fullmatch(path.name)
+        if left and not _is_another_live_process(int(left[1])):
+            _remove(path)
+    _put_back(folder)
+
+
+def _is_another_live_process(pid: int) -> bool:
+    if pid == os.getpid() or sys.platform == "win32":  # there, os.kill(pid, 0) would end the process
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so alive
+        return True
+    return True
+
+
+def _write_all(partial: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: str) -> None:
+    """Write every file of a checkpoint to the disk, the manifest last."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    os.mkdir(partial)
+    for name, named in tensors.items():
+        try:
+            save_file(_separate(named), partial / f"{name}.safetensors")
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(str(error)) from error
+        _fsync(partial / f"{name}.safetensors")
+    write_text(partial / "state.json", state)
+    names = [*(f"{name}.safetensors" for name in tensors), "state.json"]
+    files = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in names}
+    write_text(partial / "manifest.json", json.dumps({"step": step, "files": files}, indent=1))
+    _fsync(partial)
+
+
+def _move_in(partial: Path, target: Path) -> None:
+    """Give a written checkpoint its name; one of the same step is set aside first, where `newest` still sees it."""
+    aside = target.with_name(f".replaced-{target.name}")
+    if target.exists():
+        if aside.exists():  # of an earlier replacement that arrived
+            _remove(aside)
+        os.rename(target, aside)
+    os.rename(partial, target)
+    _fsync(target.parent)
+
+
+def _put_back(folder: Path) -> None:
+    """Give a checkpoint that was set aside its name back if its replacement never arrived."""
+    for aside in list(folder.glob(".replaced-step-*")):
+        target = folder / aside.name.removeprefix(".replaced-")
+        try:
+            if not target.exists():
+                os.rename(aside, target)
+        except OSError as error:  # `newest` finds it under either name
+            warnings.warn(f"{aside} could not be renamed to {target.name} ({error})", stacklevel=3)
+
+
+def _retire_old(folder: Path, step: int, keep: int) -> None:
+    kept = 0
+    for number, path in _checkpoints(folder):
+        # Sizes only: reading every older checkpoint at every save would cost more than it could tell.
+        if path.name.startswith(".replaced-") or _damage(path, number, read=False):
+            _remove(path)
+        elif number <= step:
+            kept += 1
+            if kept > keep:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint, renamed first so that half of one never counts; what cannot be deleted is warned of."""
+    try:
+        if not LEFTOVER.fullmatch(path.name):
+            doomed = path.with_name(f".retired-{path.name.removeprefix('.replaced-')}-{os.getpid()}")
+            os.rename(path, doomed)
+            path = doomed
+        shutil.rmtree(path)
+    except OSError as error:
+        warnings.warn(f"{path} is no longer needed but could not be deleted ({error}); delete it", stacklevel=4)
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Folders named like checkpoints, newest step first; one set aside for a replacement comes after it."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := CHECKPOINT.fullmatch(path.name):
+            found.append((int(match[2]), match[1] is None, path))
+    return [(step, path) for step, _, path in sorted(found, reverse=True)]
+
+
+def _damage(path: Path, step: int, read: bool = True) -> str:
+    """What is wrong with a checkpoint, in words, or "" if it is whole (`read=False`: sizes only)."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["step"] != step or "state.json" not in manifest["files"]:
+            return "manifest.json is of another checkpoint"
+        for name, entry in manifest["files"].items():
+            size = (path / name).stat().st_size
+            if size != entry["bytes"]:
+                return f"{name} has {size} bytes, not {entry['bytes']}"
+            if read and _sha256(path / name) != entry["sha256"]:
+                return f"the sha256 of {name} is not the one in manifest.json"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return str(error)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"manifest.json cannot be read: {error}"
+    return ""
+
+
+def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU tensors, no two of which share memory (safetensors refuses both)."""
+    storages: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if address in storages else tensor
+        storages.add(address)
+    return result
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file and force it to the disk."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    is_folder = path.is_dir()
+    if is_folder and sys.platform == "win32":  # which has no such call
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _fields(value: Any, name: str = "") -> dict[str, str]:
+    """Nested dicts as one flat dict from dotted names to values written as JSON."""
+    if not isinstance(value, dict) or (not value and name):
+        return {name: json.dumps(value, sort_keys=True)}
+    return {dotted: leaf for key in value for dotted, leaf in _fields(value[key], f"{name}.{key}".strip(".")).items()}

@@ -1,0 +1,157 @@
+"""A scorer and labelled examples become a report.
+
+A scorer is any callable from a list of N pairs to an array `(N,)`: a trained `CrossEncoder`, word
+overlap, a teacher. No torch here.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from crossenc_kit.metrics import bootstrap_difference, bootstrap_interval, pearson, spearman
+from crossenc_kit.pairs import DataError, Pairs, as_pairs
+
+Scorer = Callable[[Sequence[tuple[str, str]]], ArrayLike]
+CORRELATIONS = {"pearson": pearson, "spearman": spearman}
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationReport:
+    """How far scores and labels agree: correlations with bootstrap intervals, and baselines beside them.
+
+    `scores`, `labels`: `(N,)`. `intervals`: metric to (low, high) at 95 %, empty where none was asked for.
+    `baselines`: name to `{"pearson": ..., "spearman": ...}`; `margins`: baseline to the paired bootstrap
+    interval of this scorer's Spearman minus the baseline's.
+    """
+
+    name: str
+    count: int
+    pearson: float
+    spearman: float
+    scores: np.ndarray
+    labels: np.ndarray
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    margins: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, float]:
+        """`{"spearman": ..., "pearson": ...}`; the first is the one that model selection looks at."""
+        return {"spearman": self.spearman, "pearson": self.pearson}
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.count:,} pairs", f"  {'':<22}{'Spearman':>9}  {'95 % interval':<16}{'Pearson':>9}"]
+        low, high = self.intervals.get("spearman", (float("nan"),) * 2)
+        interval = f"{low:.3f} to {high:.3f}" if self.intervals else ""
+        lines.append(f"  {'model':<22}{self.spearman:>9.3f}  {interval:<16}{self.pearson:>9.3f}")
+        for name, values in self.baselines.items():
+            lines.append(f"  {name:<22}{values['spearman']:>9.3f}  {'':<16}{values['pearson']:>9.3f}")
+        for name, (low, high) in self.margins.items():
+            lines.append(f"  Spearman above {name}: {low:+.3f} to {high:+.3f} (95 %, paired bootstrap)")
+        return "\n".join(lines)
+
+
+def evaluate_correlation(
+    scorer: Scorer,
+    data: Any,
+    *,
+    name: str = "",
+    baselines: Mapping[str, Scorer] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> CorrelationReport:
+    """Score labelled pairs and correlate the scores with the labels.
+
+    `data`: anything `as_pairs` takes, with one label a pair. `baselines`: other scorers for the same
+    pairs. `resamples=0` skips the intervals. Raises `DataError` where labels are missing, are not one a
+    pair or are all equal, and where the scorer's answer does not fit.
+    """
+    pairs = as_pairs(data)
+    labels = _single_labels(pairs)
+    texts = pairs.texts
+    scores = score_pairs(scorer, texts)
+    others = {key: score_pairs(other, texts) for key, other in (baselines or {}).items()}
+    options = {"resamples": resamples, "seed": seed}
+    intervals, margins = {}, {}
+    if resamples:
+        intervals = {key: bootstrap_interval(f, scores, labels, **options) for key, f in CORRELATIONS.items()}
+        margins = {key: bootstrap_difference(spearman, scores, other, labels, **options) for key, other in others.items()}
+    return CorrelationReport(
+        name or "evaluation",
+        len(labels),
+        pearson(scores, labels),
+        spearman(scores, labels),
+        scores,
+        labels,
+        intervals,
+        {key: {m: f(other, labels) for m, f in CORRELATIONS.items()} for key, other in others.items()},
+        margins,
+    )
+
+
+def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
+    """`scorer(texts)` as a float array, checked: one finite number (or row of numbers) a pair."""
+    scores = np.asarray(scorer(texts), dtype=float)
+    if scores.ndim == 0 or len(scores) != len(texts):
+        raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(texts)} pairs")
+    bad = np.flatnonzero(~np.isfinite(scores.reshape(len(texts), -1)).all(axis=1))
+    if len(bad):
+        raise DataError(f"the scorer gave {scores[bad[0]]} for row {bad[0]} ({len(bad)} of {len(texts)} rows are not finite)")
+    return scores
+
+
+def _single_labels(pairs: Pairs) -> np.ndarray:
+    if pairs.labels is None:
+        raise DataError("evaluation needs labels: add a column named label, labels, score or scores")
+    if pairs.labels.ndim != 1:
+        raise DataError(f"correlation needs one label a pair, got {pairs.labels.shape[1]}")
+    if len(pairs.labels) < 2 or np.ptp(pairs.labels) == 0:
+        raise DataError(f"correlation needs at least two different labels; all {len(pairs.labels)} are equal")
+    return np.asarray(pairs.labels, dtype=float)
+
+
+def correlation_evaluator(data: Any, name: str = "") -> Callable[[Scorer], dict[str, float]]:
+    """An evaluator for `train`: a function from the model to `{"spearman": ..., "pearson": ...}`."""
+    pairs = as_pairs(data)
+    _single_labels(pairs)
+
+    def evaluate(model: Scorer) -> dict[str, float]:
+        return evaluate_correlation(model, pairs, name=name, resamples=0).metrics()
+
+    return evaluate
+
+
+def by_tag(metric: Callable[..., float], scores: ArrayLike, labels: ArrayLike, tags: Sequence[Any]) -> dict[Any, float]:
+    """`metric(scores, labels)` within each value of a tag column `(N,)`, most frequent tag first."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    values, counts = np.unique(np.asarray(tags, dtype=object).astype(str), return_counts=True)
+    rows = {value: np.flatnonzero(np.asarray(tags, dtype=object).astype(str) == value) for value in values}
+    return {value: metric(scores[rows[value]], labels[rows[value]]) for value in values[np.argsort(-counts, kind="stable")]}
+
+
+def append_csv(path: str | os.PathLike, row: Mapping[str, Any]) -> Path:
+    """Add one row to a CSV file, with a header where the file is new.
+
+    Raises `ValueError` where the file has other columns, so that no figure ends up under a wrong name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known: list[str] = []
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            known = next(csv.reader(file), [])
+    if known and known != list(row):
+        raise ValueError(f"{path} has the columns {known}, this row has {list(row)}; write to another file")
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if not known:
+            writer.writeheader()
+        writer.writerow(row)
+    return path

@@ -1,0 +1,334 @@
+"""`CrossEncoder`: a tokenizer and a Hugging Face sequence classifier that reads two texts together."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossenc_kit import loading
+from crossenc_kit.backbones import find_backbone
+from crossenc_kit.batches import Tokens, length_batches, tokenize
+from crossenc_kit.cards import model_card
+from crossenc_kit.folders import replace_folder
+from crossenc_kit.pairs import DataError, Pairs, check_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPU_TOKENS = 1024  # per batch: enough for full speed of the matrix products on a CPU, small enough for its caches
+GPU_TOKENS = 65536
+
+
+class TruncationWarning(UserWarning):
+    """Some pairs were longer than `max_length` and lost their last tokens."""
+
+
+class CrossEncoder:
+    """A model that reads two texts together and scores the pair; `num_labels` scores a pair.
+
+    The constructor takes the names of sentence-transformers: the later ones, and the older
+    `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
+    `seed` fixes the initial weights of a new head. Raises `BackboneError` where the base model cannot
+    be had, `ValueError` where the tokenizer has no padding token.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike | None = None,
+        num_labels: int | None = None,
+        max_length: int | None = None,
+        *,
+        activation_fn: Callable | str | None = None,
+        device: Any = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        classifier_dropout: float | None = None,
+        seed: int | None = None,
+        **old: Any,
+    ):
+        given = {
+            "model_name_or_path": model_name_or_path,
+            "model_kwargs": model_kwargs,
+            "tokenizer_kwargs": tokenizer_kwargs,
+            "activation_fn": activation_fn,
+        }
+        given = loading.merge_spellings(given, old)
+        if given["model_name_or_path"] is None:
+            raise TypeError("CrossEncoder needs a model: a folder, a hub name, 'minilm' or 'tiny'")
+        self.name = os.fspath(given["model_name_or_path"])
+        where = {
+            "cache_dir": cache_folder,
+            "trust_remote_code": trust_remote_code,
+            "revision": revision,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        changes = {**(config_kwargs or {})}
+        if num_labels is not None:
+            changes["num_labels"] = num_labels
+        if classifier_dropout is not None:
+            changes["classifier_dropout"] = classifier_dropout
+        self.folder = find_backbone(self.name)
+        self.model = loading.load_model(self.folder, where, changes, given["model_kwargs"] or {}, seed)
+        self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
+        self.max_length = max_length or loading.longest_input(self.model.config, self.tokenizer)
+        chosen = loading.find_activation(given["activation_fn"])
+        self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder)
+        self.card: dict[str, Any] = {"base_model": self.name}
+        self.truncated = 0  # pairs cut by the last `tokenize`
+        self.to(device or loading.best_device())
+
+    @property
+    def config(self) -> Any:
+        """The Hugging Face configuration."""
+        return self.model.config
+
+    @property
+    def num_labels(self) -> int:
+        """Scores a pair gets (C)."""
+        return int(self.model.config.num_labels)
+
+    @property
+    def device(self) -> Any:
+        return self.model.device
+
+    def to(self, device: Any) -> CrossEncoder:
+        """Move the weights to a device and return the model."""
+        self.model.to(device)
+        return self
+
+    def tokenize(self, pairs: Pairs | Sequence[tuple[str, str]]) -> Tokens:
+        """The token ids of N pairs; warns (`TruncationWarning`) where pairs exceed `max_length`."""
+        tokens = tokenize(self.tokenizer, pairs, self.max_length)
+        self.truncated = tokens.num_truncated
+        if self.truncated:
+            worst = int(tokens.dropped.max())
+            warnings.warn(
+                f"{self.truncated} of {len(tokens)} pairs exceed max_length={self.max_length} tokens and were cut "
+                f"(by {worst} tokens at most)",
+                TruncationWarning,
+                stacklevel=3,
+            )
+        return tokens
+
+    def scores(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
+        """Raw scores `(B, C)` of some rows of tokenised pairs, in their order; gradients flow."""
+        from crossenc_kit.packed import Padding, forward
+
+        tokenizer = self.tokenizer
+        pad = Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side)
+        return forward(self.model, tokens, rows, pad)
+
+    def predict(
+        self,
+        sentences: Any,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        num_workers: int = 0,
+        activation_fct: Callable | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        *,
+        activation_fn: Callable | str | None = None,
+        token_budget: int | None = None,
+        threads: int | None = None,
+    ) -> Any:
+        """Score one pair or N pairs: `(N,)` for one label, `(N, C)` for several, in input order.
+
+        Scores are float32 on the CPU after `activation_fn` (default: sigmoid for one label unless the
+        saved model says otherwise, identity for several). Batches are counted in tokens
+        (`token_budget`); `batch_size` caps the pairs in one. On a CPU, `threads` batches are scored
+        side by side (default: as many as torch uses). `num_workers` is accepted and not needed.
+        Raises `DataError` for anything that is not a pair of strings.
+        """
+        pairs, single = _as_text_pairs(sentences)
+        activation = loading.find_activation(activation_fn or activation_fct) or self.activation_fn
+        scores = self._raw_scores(pairs, batch_size, token_budget, threads, show_progress_bar)
+        scores = activation(scores)
+        if apply_softmax and self.num_labels > 1:
+            scores = scores.softmax(dim=1)
+        scores = scores[:, 0] if self.num_labels == 1 else scores
+        if single:
+            scores = scores[0]
+        if convert_to_tensor:
+            return scores
+        return scores.numpy() if convert_to_numpy else list(scores)
+
+    __call__ = predict
+
+    def _raw_scores(
+        self, pairs: Any, batch_size: int | None, token_budget: int | None, threads: int | None, progress: bool | None
+    ) -> Tensor:
+        import torch
+        from tqdm import tqdm
+
+        tokens = self.tokenize(pairs)
+        scores = torch.empty(len(tokens), self.num_labels)
+        on_cpu = self.device.type == "cpu"
+        budget = token_budget or (CPU_TOKENS if on_cpu else GPU_TOKENS)
+        batches = list(length_batches(tokens.lengths, budget, batch_size))
+        hide = not progress if progress is not None else not sys.stderr.isatty()
+        bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=0 if progress else 2)
+        threads = min(threads or torch.get_num_threads(), len(batches)) if on_cpu else 1
+
+        def work(rows: np.ndarray) -> None:
+            with torch.inference_mode():
+                self._score_into(scores, tokens, rows)
+            bar.update(len(rows))
+
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with bar:
+                _side_by_side(work, batches, threads)
+        finally:
+            self.model.train(was_training)
+        return scores
+
+    def _score_into(self, scores: Tensor, tokens: Tokens, rows: np.ndarray) -> None:
+        """Write the raw scores of some rows; a batch that memory cannot hold is halved."""
+        import torch
+
+        try:
+            scores[torch.as_tensor(rows)] = self.scores(tokens, rows).float().cpu()
+            return
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not _out_of_memory(error) or len(rows) == 1:
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(rows) // 2
+        self._score_into(scores, tokens, rows[:half])
+        self._score_into(scores, tokens, rows[half:])
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Documents from best to worst: `[{"corpus_id": index, "score": float, "text": if asked}]`.
+
+        `options` go to `predict`. Raises `ValueError` for a model with several labels.
+        """
+        return self.rank_many([query], [documents], top_k, return_documents, **options)[0]
+
+    def rank_many(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[Sequence[str]],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Any,
+    ) -> list[list[dict[str, Any]]]:
+        """`rank` for Q queries with their own K candidates each, scored together in one go."""
+        if self.num_labels != 1:
+            raise ValueError(f"ranking needs one score a pair, this model has num_labels={self.num_labels}")
+        if len(queries) != len(documents):
+            raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
+        pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
+        scores = self.predict(pairs, **options)
+        ranking, start = [], 0
+        for texts in documents:
+            own = np.asarray(scores[start : start + len(texts)])
+            start += len(texts)
+            order = np.argsort(-own, kind="stable")[:top_k]
+            ranking.append([{"corpus_id": int(i), "score": float(own[i])} for i in order])
+            if return_documents:
+                for hit in ranking[-1]:
+                    hit["text"] = texts[hit["corpus_id"]]
+        return ranking
+
+    def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
+        """Write a plain Hugging Face folder: weights, configuration, tokenizer, model card.
+
+        The folder appears whole or not at all: it is written beside its place and moved there.
+        """
+        self._remember_activation()
+        with replace_folder(path) as partial, loading.quiet_transformers():
+            self.model.save_pretrained(partial, **options)
+            self.tokenizer.save_pretrained(partial)
+            (partial / "README.md").write_text(model_card(self.card, self.num_labels, self.max_length), encoding="utf-8")
+
+    save = save_pretrained
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload weights, configuration and tokenizer by Hugging Face's own `push_to_hub`."""
+        self._remember_activation()
+        self.tokenizer.push_to_hub(repo_id, **options)
+        return self.model.push_to_hub(repo_id, **options)
+
+    def _remember_activation(self) -> None:
+        """Put the activation and the length into the configuration, for us and sentence-transformers."""
+        kind = type(self.activation_fn)
+        path = f"{kind.__module__}.{kind.__qualname__}"
+        self.model.config.sentence_transformers = {"activation_fn": path}
+        self.model.config.sbert_ce_default_activation_function = path
+        self.tokenizer.model_max_length = self.max_length
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.model.parameters()) / 1e6
+        kind = type(self.model).__name__
+        return f"CrossEncoder({self.name!r}: {kind}, {size:.1f} M parameters, num_labels={self.num_labels}, {self.device})"
+
+
+def _as_text_pairs(sentences: Any) -> tuple[list[tuple[str, str]] | Pairs, bool]:
+    """The pairs to score, and whether the caller gave a single one."""
+    if isinstance(sentences, Pairs):
+        return sentences, False
+    if isinstance(sentences, str):
+        raise DataError(f"expected a pair of texts or a list of pairs, got one string {sentences[:40]!r}")
+    rows = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
+    single = bool(rows) and not isinstance(rows[0], (list, tuple, np.ndarray)) and not hasattr(rows[0], "texts")
+    pairs = []
+    for number, row in enumerate([rows] if single else rows):
+        texts = getattr(row, "texts", row)
+        if isinstance(texts, str) or not hasattr(texts, "__len__"):
+            raise DataError(f"row {number}: expected two texts, got {type(texts).__name__} {str(texts)[:40]!r}")
+        if len(texts) != 2:
+            raise DataError(f"row {number}: a pair has two texts, got {len(texts)}")
+        left, right = (check_text(text, f"row {number}, text {side}") for side, text in enumerate(texts))
+        pairs.append((left, right))
+    return pairs, single
+
+
+def _side_by_side(work: Callable[[np.ndarray], None], batches: Sequence[np.ndarray], threads: int) -> None:
+    """Run `work` on every batch, on `threads` threads of one core each; one slow batch holds up nobody.
+
+    Small models leave cores idle between their many short operations; whole batches do not.
+    """
+    import torch
+
+    if threads <= 1:
+        for rows in batches:
+            work(rows)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, batches):
+                pass
+    finally:
+        torch.set_num_threads(before)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -1,0 +1,122 @@
+"""The optimizer and the learning rate: AdamW's parameter groups, and schedules that are pure functions."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# The kit's names, and the names of sentence-transformers 3.x for the same five schedules.
+SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
+OLD_SCHEDULES = {
+    "constantlr": "constant",
+    "warmupconstant": "constant_with_warmup",
+    "warmuplinear": "linear",
+    "warmupcosine": "cosine",
+    "warmupcosinewithhardrestarts": "cosine_with_restarts",
+}
+LAYER = re.compile(r"\blayers?\.(\d+)\.")
+
+
+def rate_factor(name: str, step: int, total: int, warmup: int = 0, cycles: int = 1) -> float:
+    """The learning rate of optimizer step 0 <= step < total, as a part of the peak rate, 0..1.
+
+    Warm-up rises as step / warmup; after it `linear` falls to 0 at `total`, `cosine` follows half a
+    cosine, `cosine_with_restarts` follows `cycles` of them. The formulas of transformers'
+    `get_scheduler`; cosine after Loshchilov and Hutter, "SGDR", 2017.
+    """
+    name = schedule_name(name)
+    if name == "constant":
+        return 1.0
+    if step < warmup:
+        return step / max(1, warmup)
+    if name == "constant_with_warmup":
+        return 1.0
+    done = (step - warmup) / max(1, total - warmup)  # 0..1
+    if done >= 1.0:
+        return 0.0
+    if name == "linear":
+        return 1.0 - done
+    return 0.5 * (1.0 + math.cos(math.pi * ((cycles * done) % 1.0)))
+
+
+def schedule_name(name: str) -> str:
+    """The kit's name of a schedule given in either spelling; `ValueError` lists the names."""
+    known = OLD_SCHEDULES.get(name.lower(), name)
+    if known not in SCHEDULES:
+        raise ValueError(f"unknown scheduler {name!r}; choose from {', '.join(SCHEDULES)}")
+    return known
+
+
+def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> None:
+    """Warn where the warm-up is longer than the run, with the rate that will be reached."""
+    if schedule_name(name) == "constant" or warmup < total:
+        return
+    peak = learning_rate * rate_factor(name, total - 1, total, warmup)
+    warnings.warn(
+        f"the warm-up of {warmup} steps is longer than the run of {total} steps: the learning rate will reach {peak:.2e}, "
+        f"not {learning_rate:.2e}; use fewer warmup_steps",
+        stacklevel=3,
+    )
+
+
+def parameter_groups(
+    named: Iterable[tuple[str, torch.nn.Parameter]],
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    layer_decay: float = 1.0,
+    head_factor: float = 1.0,
+) -> list[dict[str, Any]]:
+    """AdamW's groups: no weight decay on biases and norms (one-dimensional), a rate for each depth.
+
+    With `layer_decay` d < 1, layer l of L trains at rate d^(L - 1 - l) and the embeddings at d^L (Howard
+    and Ruder, "ULMFiT", 2018); `head_factor` multiplies the rate of what lies above the layers. Each group
+    keeps its peak rate in `peak`.
+    """
+    trainable = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    depths = [_depth(name) for name, _ in trainable]
+    layers = max((depth for depth in depths if depth is not None), default=-1) + 1
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for (name, parameter), depth in zip(trainable, depths, strict=True):
+        if depth is None:
+            factor = layer_decay**layers if "embedding" in name else head_factor
+        else:
+            factor = layer_decay ** (layers - 1 - depth)
+        decay = 0.0 if parameter.ndim <= 1 else weight_decay
+        rate = learning_rate * factor
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "peak": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _depth(name: str) -> int | None:
+    found = LAYER.search(name)
+    return int(found.group(1)) if found else None
+
+
+def adamw(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019), fused where the device has it: one pass over the weights."""
+    import torch
+
+    kinds = {parameter.device.type for group in groups for parameter in group["params"]}
+    return torch.optim.AdamW(groups, fused=kinds <= {"cpu", "cuda"}, **options)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's learning rate to `factor` of its peak; returns the highest rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+    return float(max(group["lr"] for group in optimizer.param_groups))
+
+
+def find_schedule(schedule: str | Callable[[int], float], total: int, warmup: int) -> Callable[[int], float]:
+    """A schedule by name, or a function of its own from step to rate factor, as a function of the step."""
+    if callable(schedule):
+        return schedule
+    name = schedule_name(schedule)
+    return lambda step: rate_factor(name, step, total, warmup)

@@ -1,0 +1,254 @@
+"""The nouns of the kit: an example, a table of pairs, and what counts as a text or a label.
+
+Whatever a caller brings (`InputExample`s, tuples, dict rows, a `datasets.Dataset`) becomes one
+internal form, `Pairs`: flat columns of left and right texts, cut into groups. A pointwise example
+is a group of one pair; a query with its candidate documents is a group of K pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+TARGET_COLUMNS = ("label", "labels", "score", "scores")
+
+
+class DataError(ValueError):
+    """A text or a label cannot be used; the message says which row and column and what to do."""
+
+
+class InputExample:
+    """One example: its texts and its label, spelled as in sentence-transformers 3.x."""
+
+    __slots__ = ("guid", "label", "texts")
+
+    def __init__(self, guid: str = "", texts: Sequence[str] | None = None, label: Any = 0):
+        self.guid = guid
+        self.texts = texts
+        self.label = label
+
+    def __repr__(self) -> str:
+        return f"InputExample(texts={self.texts!r}, label={self.label!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InputExample):
+            return NotImplemented
+        return (self.guid, self.texts, self.label) == (other.guid, other.texts, other.label)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Sequence[InputExample]):
+    """N text pairs in G groups, with labels, tags and notes; a sequence of G `InputExample`s.
+
+    `left`, `right`: N texts each. `labels`: `(N,)` or `(N, C)`, or None for unlabelled pairs.
+    `offsets`: `(G + 1,)`; group g is the pairs `offsets[g]:offsets[g + 1]` (default: one pair each).
+    `tags`: columns of length G that are not model input (a phenomenon, an id).
+    `notes`: what a reader did to the data, in words (labels scaled, rows dropped).
+    """
+
+    left: list[str]
+    right: list[str]
+    labels: np.ndarray | None = None
+    offsets: np.ndarray = None  # type: ignore[assignment]
+    tags: dict[str, list] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.offsets is None:
+            object.__setattr__(self, "offsets", np.arange(len(self.left) + 1))
+        lengths = {"right": len(self.right), "offsets[-1]": int(self.offsets[-1])}
+        if self.labels is not None:
+            lengths["labels"] = len(self.labels)
+        for name, length in lengths.items():
+            if length != len(self.left):
+                raise DataError(f"{name} says {length} pairs, but there are {len(self.left)} left texts")
+        for name, column in self.tags.items():
+            if len(column) != len(self):
+                raise DataError(f"tag {name!r} has {len(column)} values for {len(self)} examples")
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.left)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """True when every group is one pair."""
+        return self.num_pairs == len(self)
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """All N pairs, in order."""
+        return list(zip(self.left, self.right, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[InputExample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.select(range(*index.indices(len(self))))
+        index = range(len(self))[index]  # negative indices, IndexError
+        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
+        label = None if self.labels is None else self.labels[start:stop].tolist()
+        if stop - start == 1:
+            return InputExample(texts=[self.left[start], self.right[start]], label=label and label[0])
+        return InputExample(texts=[self.left[start], *self.right[start:stop]], label=label)
+
+    def select(self, groups: Iterable[int]) -> Pairs:
+        """The table with only the given groups, in the given order."""
+        every = range(len(self))
+        chosen = [every[g] for g in groups]  # negative indices, IndexError
+        rows = [r for g in chosen for r in range(self.offsets[g], self.offsets[g + 1])]
+        sizes = [self.offsets[g + 1] - self.offsets[g] for g in chosen]
+        return replace(
+            self,
+            left=[self.left[r] for r in rows],
+            right=[self.right[r] for r in rows],
+            labels=None if self.labels is None else self.labels[rows],
+            offsets=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+            tags={name: [column[g] for g in chosen] for name, column in self.tags.items()},
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 of texts, groups and labels: the same data gives the same 64 hex digits."""
+        digest = hashlib.sha256()
+        for text in (*self.left, *self.right):
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another
+        digest.update(np.ascontiguousarray(self.offsets, dtype="<i8").tobytes())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        kind = "pairs" if self.is_pointwise else f"groups, {self.num_pairs:,} pairs"
+        return "; ".join([f"Pairs: {len(self):,} {kind}", *self.notes])
+
+
+def check_text(value: Any, where: str) -> str:
+    """Return `value` if it is a string, else raise `DataError` naming where it stood."""
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise DataError(f"{where}: the text is missing ({value!r}); drop the row or fill in the text")
+    kind = type(value).__name__
+    raise DataError(f"{where}: expected a string, got {kind} {str(value)[:40]!r}; if it is a text, use str() on it")
+
+
+def check_label(value: Any, where: str) -> float | list[float]:
+    """Return a label as a finite number (or a list of them), else raise `DataError`."""
+    if isinstance(value, (str, bytes)):
+        raise DataError(f"{where}: the label is the string {value[:40]!r}; map label names to numbers first")
+    if hasattr(value, "tolist"):  # numpy, torch
+        value = value.tolist()
+    if isinstance(value, Sequence):
+        if not value:
+            raise DataError(f"{where}: the label is an empty list; drop the row or give it a label")
+        return [check_label(item, f"{where}[{i}]") for i, item in enumerate(value)]  # type: ignore[misc]
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where}: the label is {value!r}; expected a number") from None
+    if not math.isfinite(number):
+        raise DataError(f"{where}: the label is {number}; drop the row or give it a finite label")
+    return value if isinstance(value, int) else number
+
+
+def as_pairs(data: Any) -> Pairs:
+    """Turn examples in any accepted form into one `Pairs` table.
+
+    Accepted: `Pairs`; a sequence of `InputExample`; of `(left, right)` or `(left, right, label)`
+    tuples; of dict rows; a `datasets.Dataset`. In dict rows and data sets the column named `label`,
+    `labels`, `score` or `scores` is the target and the others are inputs in order; two text columns
+    are a pair, a list-valued second column (or more text columns) are the candidates of the first.
+    Raises `DataError` naming the row and column of the first text or label that cannot be used.
+    """
+    if isinstance(data, Pairs):
+        return data
+    if isinstance(data, str):
+        raise DataError("expected a list of examples, got one string")
+    if not isinstance(data, Iterable):
+        raise DataError(f"expected a list of examples, got {type(data).__name__}")
+    left: list[str] = []
+    right: list[str] = []
+    labels: list[Any] = []
+    sizes: list[int] = []
+    for row, example in enumerate(data):
+        query, documents, label = _split_row(example, row)
+        left += [query] * len(documents)
+        right += documents
+        sizes.append(len(documents))
+        if row and (label is None) == bool(labels):
+            raise DataError(f"row {row}: some rows have a label and some have none; give every row one, or none")
+        if label is not None:
+            labels += _labels_of(label, len(documents), row)
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+    return Pairs(left, right, _label_array(labels) if labels else None, offsets)
+
+
+def _split_row(example: Any, row: int) -> tuple[str, list[str], Any]:
+    """One example as (query, documents, label or None)."""
+    columns, label = _columns(example, row)
+    if len(columns) < 2:
+        raise DataError(f"row {row}: a pair needs two texts, got {len(columns)}: {list(columns.values())!r}")
+    (first, query), *rest = columns.items()
+    query = check_text(query, f"row {row}, column {first!r}")
+    documents: list[str] = []
+    for name, value in rest:
+        many = value if isinstance(value, (list, tuple)) else [value]
+        documents += [check_text(text, f"row {row}, column {name!r}") for text in many]
+    if not documents:
+        raise DataError(f"row {row}, column {rest[0][0]!r}: the list of candidates is empty; drop the row")
+    if label is None and len(rest) > 1 and not isinstance(example, InputExample):
+        label = [1.0] + [0.0] * (len(documents) - 1)  # (anchor, positive, negative, ...)
+    return query, documents, label
+
+
+def _columns(example: Any, row: int) -> tuple[dict[str, Any], Any]:
+    """One example as (named input columns, label or None)."""
+    if isinstance(example, InputExample):
+        return {f"texts[{i}]": text for i, text in enumerate(example.texts or [])}, example.label
+    if isinstance(example, Mapping):
+        targets = [name for name in example if name in TARGET_COLUMNS]
+        if len(targets) > 1:
+            raise DataError(f"row {row}: more than one target column: {targets}; keep one of them")
+        inputs = {name: value for name, value in example.items() if name not in TARGET_COLUMNS}
+        return inputs, example[targets[0]] if targets else None
+    if isinstance(example, (list, tuple)):
+        has_label = len(example) == 3 and not isinstance(example[2], (str, type(None)))
+        texts = example[:2] if has_label else example
+        return {str(i): text for i, text in enumerate(texts)}, example[2] if has_label else None
+    raise DataError(
+        f"row {row}: expected an InputExample, a (left, right[, label]) tuple or a dict row, "
+        f"got {type(example).__name__}"
+    )
+
+
+def _labels_of(label: Any, count: int, row: int) -> list[Any]:
+    """The labels of a group of `count` pairs, one entry a pair."""
+    checked = check_label(label, f"row {row}, label")
+    if count == 1:
+        flat = isinstance(checked, list) and len(checked) == 1
+        return checked if flat else [checked]  # type: ignore[return-value]
+    if not isinstance(checked, list) or len(checked) != count:
+        got = len(checked) if isinstance(checked, list) else "a single one"
+        raise DataError(f"row {row}: {count} candidates need {count} labels, got {got}")
+    return checked
+
+
+def _label_array(labels: list[Any]) -> np.ndarray:
+    widths = [len(label) if isinstance(label, list) else 0 for label in labels]
+    odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+    if odd is not None:
+        raise DataError(f"pair {odd}: its label has {widths[odd] or 1} values, the first pair's has {widths[0] or 1}")
+    whole = all(isinstance(value, (int, np.integer)) for label in labels for value in np.atleast_1d(label).tolist())
+    return np.asarray(labels, dtype=np.int64 if whole else np.float32)

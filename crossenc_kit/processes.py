@@ -1,0 +1,126 @@
+"""One process or many: who am I, which micro-batches are mine, and sums across processes.
+
+Processes are started by `torchrun` or `accelerate launch`; accelerate's `PartialState` joins them and
+picks device and backend. Each process takes every W-th micro-batch; gradients are summed once a step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+BUCKET = 25_000_000  # numbers summed in one call
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's rank among `count`, and its device (None: the model's own)."""
+
+    rank: int = 0
+    count: int = 1
+    device: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def lanes(self, micro_batches: Sequence[Item]) -> list[list[tuple[int, Item]]]:
+        """The numbered micro-batches that this process works on, in lanes whose gradients are summed apart.
+
+        Process r of W has one lane, k % W == r. A single process has two, as two processes would: sums of
+        floats depend on their order, and so one process and two give the same bits.
+        """
+        numbered = list(enumerate(micro_batches))
+        if self.count > 1:
+            return [[(k, batch) for k, batch in numbered if k % self.count == self.rank]]
+        return [lane for lane in (numbered[0::2], numbered[1::2]) if lane]
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Each number summed over all processes, in float64."""
+        if self.count == 1:
+            return values
+        import torch
+
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    def from_main(self, values: list[float]) -> list[float]:
+        """The main process's numbers, in every process; the others' are not looked at."""
+        return self.sum(values if self.is_main else [0.0] * len(values))
+
+    def sum_gradients(self, parameters: Sequence[Any]) -> None:
+        """Replace every gradient by its sum over all processes; no gradient anywhere stays none."""
+        if self.count == 1:
+            return
+        import torch
+        from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+        used = self.sum([float(parameter.grad is not None) for parameter in parameters])
+        shared = [parameter for parameter, count in zip(parameters, used, strict=True) if count]
+        for parameter in shared:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([parameter.grad for parameter in shared]):
+            flat = _flatten_dense_tensors(bucket)
+            torch.distributed.all_reduce(flat)
+            for gradient, total in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):
+                gradient.copy_(total)
+
+    def wait(self) -> None:
+        """Go on when every process is here."""
+        if self.count > 1:
+            import torch
+
+            torch.distributed.barrier()
+
+
+def join() -> Processes:
+    """The processes that a launcher started, or the single one of an ordinary run.
+
+    Raises `RuntimeError` where the processes do not find each other: each would train alone, unnoticed.
+    """
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    if expected == 1:
+        return Processes()
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState() if torch.cuda.is_available() else PartialState(cpu=True)  # cpu: gloo
+    if state.num_processes != expected:
+        raise RuntimeError(
+            f"{expected} processes were started, but this one sees {state.num_processes} ({state.distributed_type}); "
+            "start them with torchrun or accelerate launch, and train in no other way before"
+        )
+    return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _buckets(tensors: Sequence[Any]) -> list[list[Any]]:
+    """Tensors of one type, together at most `BUCKET` numbers (or one larger tensor)."""
+    buckets: list[list[Any]] = []
+    size = 0
+    for tensor in tensors:
+        if not buckets or size + tensor.numel() > BUCKET or buckets[-1][0].dtype != tensor.dtype:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(tensor)
+        size += tensor.numel()
+    return buckets
+
+
+def take_gradients(parameters: Sequence[Any]) -> list[Any]:
+    """The gradients so far, leaving none behind."""
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    return gradients
+
+
+def add_gradients(parameters: Sequence[Any], gradients: Sequence[Any]) -> None:
+    """Add gradients taken earlier to those of now."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)

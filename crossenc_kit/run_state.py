@@ -1,0 +1,142 @@
+"""What a run carries from step to step, and how it goes to the disk and comes back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossenc_kit import checkpoint
+from crossenc_kit.history import History, plain, provenance
+from crossenc_kit.optimizer_state import load_optimizer, optimizer_tensors
+
+if TYPE_CHECKING:
+    from crossenc_kit.training import Run
+
+
+@dataclass(eq=False)
+class RunState:
+    """The part of a run that a checkpoint keeps, besides weights and optimizer."""
+
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # of training, before the last resume
+    best_score: float | None = None
+    best_step: int | None = None
+    without_better: int = 0  # evaluations since the best one
+    stopped: str = ""  # "", "stopped" by a signal, or "early" by patience
+    history: History = field(default_factory=History)
+    best_weights: dict[str, Any] | None = None  # on the CPU; saved as the folder best/, not here
+
+
+def open_folder(run: Run) -> Path:
+    """Make the run's folder and look whether this run may use it; returns it."""
+    folder = run.folder
+    assert folder is not None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise checkpoint.CheckpointError(
+            f"cannot write into {str(folder)!r}: {error.strerror}; choose another output_dir"
+        ) from error
+    if not run.config.resume and any((folder / "checkpoints").glob("step-*")):
+        raise checkpoint.CheckpointError(
+            f"{str(folder)!r} holds the checkpoints of another run; pass resume=True to go on with it, "
+            "or choose another output_dir"
+        )
+    return folder
+
+
+def save_state(run: Run) -> None:
+    """Write a checkpoint: weights, optimizer, state, history, and the plan that they belong to."""
+    if run.processes.is_main:
+        assert run.folder is not None
+        optimizer, meta = optimizer_tensors(run.optimizer, run.model.model.named_parameters())
+        kept = {"history", "best_weights"}
+        values = {f.name: getattr(run.state, f.name) for f in fields(run.state) if f.name not in kept}
+        state = {
+            "fingerprint": plain(run.fingerprint),
+            "optimizer": meta,
+            "scaler": run.scaler.state_dict(),
+            "run": {**values, "seconds": run.seconds(), "stopped": ""},
+            "history": run.state.history.rows,
+        }
+        tensors = {"model": run.model.model.state_dict(), "optimizer": optimizer}
+        checkpoint.save(run.folder / "checkpoints", run.state.step, tensors, state, keep=run.config.keep_checkpoints)
+        run.state.history.save(run.folder / "history.jsonl")
+    run.processes.wait()
+
+
+def load_state(run: Run) -> None:
+    """Bring a run to where its newest whole checkpoint left off; without one, to its beginning."""
+    if not run.config.resume or run.folder is None:
+        return
+    run.processes.wait()
+    found = checkpoint.newest(run.folder / "checkpoints")
+    if found is None:
+        if any((run.folder / "checkpoints").glob("step-*")):
+            warnings.warn(f"no checkpoint in {run.folder} is whole; the run starts anew", stacklevel=3)
+        return
+    checkpoint.check_fingerprint(found.state["fingerprint"], run.fingerprint)
+    run.model.model.load_state_dict(found.tensors("model"))
+    names = run.model.model.named_parameters()
+    load_optimizer(run.optimizer, names, found.tensors("optimizer"), found.state["optimizer"])
+    if found.state["scaler"]:
+        run.scaler.load_state_dict(found.state["scaler"])
+    for name, value in found.state["run"].items():
+        setattr(run.state, name, value)
+    run.state.history = History(found.state["history"])
+    best = run.folder / "best" / "model.safetensors"
+    if run.state.best_step is not None and run.config.restore_best and best.is_file():
+        from safetensors.torch import load_file
+
+        run.state.best_weights = load_file(best)
+
+
+def keep_best(run: Run) -> None:
+    """Remember the weights as the best so far: in memory, and in the folder `best/` where there is one."""
+    weights = run.model.model.state_dict()
+    if run.config.restore_best:
+        run.state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    if run.folder is not None and run.processes.is_main:
+        _describe_result(run)
+        run.model.save_pretrained(run.folder / "best")
+
+
+def save_models(run: Run) -> None:
+    """At the end: save the last model, and leave the best weights in the model where asked for."""
+    _describe_result(run)
+    if run.folder is not None and run.processes.is_main:
+        run.model.save_pretrained(run.folder / "last")
+        run.state.history.save(run.folder / "history.jsonl")
+    best = run.state.best_weights
+    if best is not None and run.state.best_step != run.state.step:
+        run.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
+    run.model.model.eval()
+
+
+def describe_run(run: Run) -> None:
+    """Put data and settings into the model card."""
+    labels = run.data.labels
+    assert labels is not None
+    run.model.card |= {
+        "data": {
+            "training pairs": f"{run.data.num_pairs:,}",
+            "labels": f"{float(labels.min()):g} to {float(labels.max()):g}, mean {float(labels.mean()):.3g}",
+            "sha256": run.fingerprint["data"][:16],
+            "truncated pairs": run.tokens.num_truncated,
+            **({"notes": "; ".join(run.data.notes)} if run.data.notes else {}),
+        },
+        "settings": {"loss": run.fingerprint["loss"], **run.config.plan()},
+        "provenance": provenance(run.model.device),
+    }
+
+
+def _describe_result(run: Run) -> None:
+    evaluations = [row for row in run.state.history if any(name.startswith("eval_") for name in row)]
+    if evaluations:
+        best = next((row for row in evaluations if row["step"] == run.state.best_step), evaluations[-1])
+        values = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
+        run.model.card["metrics"] = {"step": best["step"], **values}

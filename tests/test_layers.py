@@ -1,0 +1,162 @@
+"""Imports flow down one table of levels, and importing is cheap."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crossenc_kit
+
+PACKAGE = Path(crossenc_kit.__file__).parent
+
+# A file imports only from files of lower levels. Levels are those of the map in crossenc_kit/__init__.py.
+LEVELS = {
+    **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
+    **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading"], 1),
+    **dict.fromkeys(["live", "pictures", "optimization", "processes", "checkpoint"], 1),
+    **dict.fromkeys(["readers", "packed", "model", "plots", "runs", "optimizer_state", "run_guard"], 2),
+    **dict.fromkeys(["run_state", "distillation", "export", "explain", "widgets"], 3),
+    "training": 4,
+    **dict.fromkeys(["sentence_transformers_api", "__main__"], 5),
+}
+SIDEWAYS = {("model", "packed")}
+
+# Heavy packages are imported where they are needed; torch also at the top of files that are torch code.
+HEAVY = {"transformers", "datasets", "accelerate", "matplotlib", "IPython", "ipywidgets", "papermill", "nbformat"}
+HEAVY |= {"sentence_transformers", "pandas", "scipy", "sklearn", "jupyter_client", "huggingface_hub", "tokenizers"}
+WITHOUT_TORCH = ["pairs", "metrics", "history", "figures", "tables", "readers", "evaluation", "exercises"]
+WITHOUT_TORCH += ["parameters", "records", "runs", "live", "pictures", "plots", "backbones", "__main__"]
+
+FILES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def imports(tree):
+    """(line, name) of everything of the kit that a file imports, wherever in the file; names without the package's."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            yield from ((node.lineno, n.partition(".")[2]) for n in names if n.split(".")[0] == "crossenc_kit")
+        elif isinstance(node, ast.ImportFrom):
+            source = f"crossenc_kit.{node.module or ''}".rstrip(".") if node.level else node.module
+            if source == "crossenc_kit":
+                names = [alias.name for alias in node.names]
+                yield from ((node.lineno, crossenc_kit.PUBLIC.get(n, n)) for n in names if not n.startswith("__"))
+            elif source.startswith("crossenc_kit."):
+                yield node.lineno, source.split(".")[1]
+
+
+def wrong_imports(name, source):
+    found = []
+    for line, other in imports(ast.parse(source)):
+        if other not in LEVELS:
+            found.append(
+                f"line {line} imports {other or 'crossenc_kit itself'!r}, which the table of levels does not name"
+            )
+        elif LEVELS[other] >= LEVELS[name] and (name, other) not in SIDEWAYS:
+            found.append(f"line {line}: {name} (level {LEVELS[name]}) imports {other} (level {LEVELS[other]})")
+    return found
+
+
+def test_every_file_has_a_level_and_none_is_in_a_folder():
+    assert sorted(set(FILES) - set(LEVELS) - {"__init__"}) == []
+    assert sorted(path.parent.name for path in PACKAGE.glob("*/*.py")) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name in LEVELS])
+def test_imports_flow_down(name):
+    assert wrong_imports(name, (PACKAGE / f"{name}.py").read_text(encoding="utf-8")) == []
+
+
+def test_an_import_upwards_is_seen_in_every_spelling():
+    for line in (
+        "import crossenc_kit.model",
+        "from crossenc_kit.model import CrossEncoder",
+        "from crossenc_kit import CrossEncoder",
+        "from crossenc_kit import model",
+        "from .model import CrossEncoder",
+        "from . import model",
+        "def f():\n    from crossenc_kit.model import CrossEncoder",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from crossenc_kit.model import CrossEncoder",
+        "from crossenc_kit import metrics",  # the same level
+        "import crossenc_kit",
+    ):
+        assert len(wrong_imports("pairs", line)) == 1, line
+    assert wrong_imports("model", "from crossenc_kit.packed import forward\nfrom crossenc_kit import __version__") == []
+    assert len(wrong_imports("packed", "from crossenc_kit.model import CrossEncoder")) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_heavy_packages_are_not_imported_at_the_top_of_a_file(name):
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {a.name for n in top if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in top if isinstance(n, ast.ImportFrom) and n.module}
+    assert sorted({name.split(".")[0] for name in names} & HEAVY) == []
+
+
+def in_a_fresh_process(code):
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", code]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def test_importing_the_package_takes_milliseconds_and_imports_nothing_heavy():
+    code = """
+import json, resource, sys
+def cpu():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+start = cpu()
+import crossenc_kit
+print(json.dumps([cpu() - start, sorted(set(name.split(".")[0] for name in sys.modules))]))
+"""
+    seconds, modules = in_a_fresh_process(code)
+    assert {"torch", "transformers", "numpy"} & set(modules) == set()
+    assert seconds < 0.1
+
+
+def test_files_that_are_not_torch_code_import_no_torch():
+    names = [name for name in WITHOUT_TORCH if name in FILES]
+    lines = [f"import crossenc_kit.{name}; found.append([{name!r}, 'torch' in sys.modules])" for name in names]
+    code = "\n".join(["import json, sys; found = []", *lines, "print(json.dumps(found))"])
+    assert [name for name, torch in in_a_fresh_process(code) if torch] == []
+
+
+# --- the public names -----------------------------------------------------------------------------
+
+
+def test_the_map_names_every_file_from_the_lowest_level_up():
+    text = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    lines = [line.split() for line in text.splitlines() if line.startswith("    ")]
+    named = [words[0] for words in lines]
+    assert sorted(named) == sorted(set(FILES) - {"__init__"})
+    levels = [LEVELS[name] for name in named]
+    assert levels == sorted(levels)
+
+
+def test_type_checkers_see_the_same_names_as_python():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"crossenc_kit.{module}" for name, module in crossenc_kit.PUBLIC.items()}
+
+
+@pytest.mark.parametrize("name", sorted(crossenc_kit.PUBLIC))
+def test_every_public_name_is_there(name):
+    value = getattr(crossenc_kit, name)
+    assert value is getattr(getattr(crossenc_kit, crossenc_kit.PUBLIC[name]), name)
+    assert name in dir(crossenc_kit)
+
+
+def test_files_are_attributes_and_other_names_are_not():
+    assert crossenc_kit.metrics.__name__ == "crossenc_kit.metrics"
+    assert "metrics" in dir(crossenc_kit)
+    assert not hasattr(crossenc_kit, "nothing")
+    with pytest.raises(AttributeError, match="'crossenc_kit' has no attribute 'nothing'"):
+        crossenc_kit.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec("from crossenc_kit import nothing")
