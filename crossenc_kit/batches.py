@@ -95,16 +95,16 @@ def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_lengt
     template = pair_template(tokenizer)
     if max_length < template.size + 2:
         raise ValueError(
-            f"max_length={max_length} leaves no room: {template.size} special tokens and at least one token of each text"
+            f"max_length={max_length} leaves no room for {template.size} special tokens and a token of each text"
         )
     numbers: dict[str, int] = {}
-    sides = [_number(side, name, numbers) for side, name in ((left, "left"), (right, "right"))]
+    left_of, right_of = _number(left, "left", numbers), _number(right, "right", numbers)
     ids, starts = _token_ids(tokenizer, list(numbers))
     sizes = np.diff(starts)
-    full = np.stack([sizes[side] for side in sides], axis=1) if len(left) else np.zeros((0, 2), dtype=np.int64)
+    full = np.stack([sizes[left_of], sizes[right_of]], axis=1)
     kept = longest_first(full, max_length - template.size)
     lengths = kept.sum(axis=1) + template.size
-    return Tokens(template, ids, starts, *sides, kept, lengths, full.sum(axis=1) - kept.sum(axis=1))
+    return Tokens(template, ids, starts, left_of, right_of, kept, lengths, full.sum(axis=1) - kept.sum(axis=1))
 
 
 def _number(texts: Sequence[str], side: str, numbers: dict[str, int]) -> np.ndarray:
@@ -171,9 +171,7 @@ def longest_first(sizes: np.ndarray, room: int) -> np.ndarray:
     new_long = np.where(halves, room - room // 2, new_long)
     new_short, new_long = np.where(fits, short, new_short), np.where(fits, long, new_long)
     left_is_long = sizes[:, 0] > sizes[:, 1]
-    return np.stack(
-        [np.where(left_is_long, new_long, new_short), np.where(left_is_long, new_short, new_long)], axis=1
-    )
+    return np.stack([np.where(left_is_long, new_long, new_short), np.where(left_is_long, new_short, new_long)], axis=1)
 
 
 def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:

@@ -40,7 +40,8 @@ def _front_matter(card: dict[str, Any]) -> list[str]:
 def _summary(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     what = "one score" if num_labels == 1 else f"{num_labels} scores"
     base = str(card.get("base_model", "an unnamed model")).rstrip("/").split("/")[-1]
-    return f"Reads two texts together and gives the pair {what}. Base model: {escape(base)}. Longest input: {max_length} tokens."
+    reads = f"Reads two texts together and gives the pair {what}."
+    return f"{reads} Base model: {escape(base)}. Longest input: {max_length} tokens."
 
 
 def _table(title: str, facts: Any) -> list[str]:
@@ -61,6 +62,13 @@ def _short(value: Any) -> str:
 def escape(text: Any) -> str:
     """Text that is safe inside Markdown: no tags, links, tables or line breaks of its own."""
     plain = " ".join(str(text).split())
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("[", "&#91;"), ("`", "&#96;")):
+    for character, entity in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "&#124;"),
+        ("[", "&#91;"),
+        ("`", "&#96;"),
+    ):
         plain = plain.replace(character, entity)
     return plain

@@ -47,7 +47,10 @@ class CorrelationReport:
         return {"spearman": self.spearman, "pearson": self.pearson}
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.count:,} pairs", f"  {'':<22}{'Spearman':>9}  {'95 % interval':<16}{'Pearson':>9}"]
+        lines = [
+            f"{self.name}: {self.count:,} pairs",
+            f"  {'':<22}{'Spearman':>9}  {'95 % interval':<16}{'Pearson':>9}",
+        ]
         low, high = self.intervals.get("spearman", (float("nan"),) * 2)
         interval = f"{low:.3f} to {high:.3f}" if self.intervals else ""
         lines.append(f"  {'model':<22}{self.spearman:>9.3f}  {interval:<16}{self.pearson:>9.3f}")
@@ -82,7 +85,9 @@ def evaluate_correlation(
     intervals, margins = {}, {}
     if resamples:
         intervals = {key: bootstrap_interval(f, scores, labels, **options) for key, f in CORRELATIONS.items()}
-        margins = {key: bootstrap_difference(spearman, scores, other, labels, **options) for key, other in others.items()}
+        margins = {
+            key: bootstrap_difference(spearman, scores, other, labels, **options) for key, other in others.items()
+        }
     return CorrelationReport(
         name or "evaluation",
         len(labels),
@@ -103,7 +108,9 @@ def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(texts)} pairs")
     bad = np.flatnonzero(~np.isfinite(scores.reshape(len(texts), -1)).all(axis=1))
     if len(bad):
-        raise DataError(f"the scorer gave {scores[bad[0]]} for row {bad[0]} ({len(bad)} of {len(texts)} rows are not finite)")
+        raise DataError(
+            f"the scorer gave {scores[bad[0]]} for row {bad[0]} ({len(bad)} of {len(texts)} rows are not finite)"
+        )
     return scores
 
 
@@ -133,7 +140,9 @@ def by_tag(metric: Callable[..., float], scores: ArrayLike, labels: ArrayLike, t
     scores, labels = np.asarray(scores), np.asarray(labels)
     values, counts = np.unique(np.asarray(tags, dtype=object).astype(str), return_counts=True)
     rows = {value: np.flatnonzero(np.asarray(tags, dtype=object).astype(str) == value) for value in values}
-    return {value: metric(scores[rows[value]], labels[rows[value]]) for value in values[np.argsort(-counts, kind="stable")]}
+    return {
+        value: metric(scores[rows[value]], labels[rows[value]]) for value in values[np.argsort(-counts, kind="stable")]
+    }
 
 
 def append_csv(path: str | os.PathLike, row: Mapping[str, Any]) -> Path:

@@ -67,6 +67,10 @@ def load_model(folder: str, where: dict, changes: dict, model_kwargs: dict, seed
             f"{folder!r} lacks {len(missing)} of the model's weights ({', '.join(sorted(missing)[:3])}, ...); "
             "the save may have been cut off, or its config.json belongs to another model"
         )
+    for tensor in (*model.parameters(), *model.buffers()):
+        # Weights mapped from a file start at odd addresses, where matrix products round otherwise than
+        # elsewhere: a copy starts at a round one, and a run and its resumed twin agree to the last bit.
+        tensor.data = tensor.data.clone()
     return model
 
 

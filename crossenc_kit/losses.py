@@ -70,7 +70,9 @@ def find_loss(loss: str | Callable[..., Any]) -> Loss:
     if callable(loss):
         return next((known for known in LOSSES.values() if known.function is loss), Loss(loss))
     if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(LOSSES)} or pass a function of (scores, labels)")
+        raise ValueError(
+            f"unknown loss {loss!r}; choose from {', '.join(LOSSES)} or pass a function of (scores, labels)"
+        )
     return LOSSES[loss]
 
 
@@ -94,6 +96,6 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
         name = getattr(loss.function, "__name__", type(loss.function).__name__)
         allowed = f"labels from {loss.low:g} to {loss.high:g}" if loss.low is not None else "finite labels"
         raise DataError(
-            f"row {row}: the label is {values[row].tolist() if width > 1 else values[row, 0]:}, and {name} takes {allowed} "
+            f"row {row}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "
             f"({len(rows)} of {len(values)} rows are outside); scale them, or choose another loss"
         )

@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from crossenc_kit.backbones import find_backbone
 from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
-from crossenc_kit.pairs import DataError, Pairs, check_text
+from crossenc_kit.pairs import DataError, Pairs, as_text_pairs
+from crossenc_kit.workers import out_of_memory, side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class CrossEncoder:
         seed: int | None = None,
         **old: Any,
     ):
-        given = {
+        given: dict[str, Any] = {
             "model_name_or_path": model_name_or_path,
             "model_kwargs": model_kwargs,
             "tokenizer_kwargs": tokenizer_kwargs,
@@ -154,7 +154,7 @@ class CrossEncoder:
         side by side (default: as many as torch uses). `num_workers` is accepted and not needed.
         Raises `DataError` for anything that is not a pair of strings.
         """
-        pairs, single = _as_text_pairs(sentences)
+        pairs, single = as_text_pairs(sentences)
         activation = loading.find_activation(activation_fn or activation_fct) or self.activation_fn
         scores = self._raw_scores(pairs, batch_size, token_budget, threads, show_progress_bar)
         scores = activation(scores)
@@ -193,7 +193,7 @@ class CrossEncoder:
         self.model.eval()
         try:
             with bar:
-                _side_by_side(work, batches, threads)
+                side_by_side(work, batches, threads)
         finally:
             self.model.train(was_training)
         return scores
@@ -206,7 +206,7 @@ class CrossEncoder:
             scores[torch.as_tensor(rows)] = self.scores(tokens, rows).float().cpu()
             return
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not _out_of_memory(error) or len(rows) == 1:
+            if not out_of_memory(error) or len(rows) == 1:
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -243,15 +243,16 @@ class CrossEncoder:
             raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
         pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
         scores = self.predict(pairs, **options)
-        ranking, start = [], 0
+        ranking: list[list[dict[str, Any]]] = []
+        start = 0
         for texts in documents:
             own = np.asarray(scores[start : start + len(texts)])
             start += len(texts)
             order = np.argsort(-own, kind="stable")[:top_k]
-            ranking.append([{"corpus_id": int(i), "score": float(own[i])} for i in order])
+            hits: list[dict[str, Any]] = [{"corpus_id": int(i), "score": float(own[i])} for i in order]
             if return_documents:
-                for hit in ranking[-1]:
-                    hit["text"] = texts[hit["corpus_id"]]
+                hits = [{**hit, "text": texts[hit["corpus_id"]]} for hit in hits]
+            ranking.append(hits)
         return ranking
 
     def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
@@ -263,7 +264,9 @@ class CrossEncoder:
         with replace_folder(path) as partial, loading.quiet_transformers():
             self.model.save_pretrained(partial, **options)
             self.tokenizer.save_pretrained(partial)
-            (partial / "README.md").write_text(model_card(self.card, self.num_labels, self.max_length), encoding="utf-8")
+            (partial / "README.md").write_text(
+                model_card(self.card, self.num_labels, self.max_length), encoding="utf-8"
+            )
 
     save = save_pretrained
 
@@ -284,51 +287,6 @@ class CrossEncoder:
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.model.parameters()) / 1e6
         kind = type(self.model).__name__
-        return f"CrossEncoder({self.name!r}: {kind}, {size:.1f} M parameters, num_labels={self.num_labels}, {self.device})"
-
-
-def _as_text_pairs(sentences: Any) -> tuple[list[tuple[str, str]] | Pairs, bool]:
-    """The pairs to score, and whether the caller gave a single one."""
-    if isinstance(sentences, Pairs):
-        return sentences, False
-    if isinstance(sentences, str):
-        raise DataError(f"expected a pair of texts or a list of pairs, got one string {sentences[:40]!r}")
-    rows = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
-    single = bool(rows) and not isinstance(rows[0], (list, tuple, np.ndarray)) and not hasattr(rows[0], "texts")
-    pairs = []
-    for number, row in enumerate([rows] if single else rows):
-        texts = getattr(row, "texts", row)
-        if isinstance(texts, str) or not hasattr(texts, "__len__"):
-            raise DataError(f"row {number}: expected two texts, got {type(texts).__name__} {str(texts)[:40]!r}")
-        if len(texts) != 2:
-            raise DataError(f"row {number}: a pair has two texts, got {len(texts)}")
-        left, right = (check_text(text, f"row {number}, text {side}") for side, text in enumerate(texts))
-        pairs.append((left, right))
-    return pairs, single
-
-
-def _side_by_side(work: Callable[[np.ndarray], None], batches: Sequence[np.ndarray], threads: int) -> None:
-    """Run `work` on every batch, on `threads` threads of one core each; one slow batch holds up nobody.
-
-    Small models leave cores idle between their many short operations; whole batches do not.
-    """
-    import torch
-
-    if threads <= 1:
-        for rows in batches:
-            work(rows)
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(work, batches):
-                pass
-    finally:
-        torch.set_num_threads(before)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        return (
+            f"CrossEncoder({self.name!r}: {kind}, {size:.1f} M parameters, num_labels={self.num_labels}, {self.device})"
+        )

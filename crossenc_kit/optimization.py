@@ -59,8 +59,8 @@ def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> No
         return
     peak = learning_rate * rate_factor(name, total - 1, total, warmup)
     warnings.warn(
-        f"the warm-up of {warmup} steps is longer than the run of {total} steps: the learning rate will reach {peak:.2e}, "
-        f"not {learning_rate:.2e}; use fewer warmup_steps",
+        f"the warm-up of {warmup} steps is longer than the run of {total} steps: the learning rate will reach "
+        f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps",
         stacklevel=3,
     )
 

@@ -95,9 +95,7 @@ def _bert_layer(layer: Any) -> Layer:
         return layer.output(layer.intermediate(hidden), hidden)
 
     heads, dropout = attention.num_attention_heads, attention.dropout.p
-    return Layer(
-        attention.query, attention.key, attention.value, heads, dropout, layer.attention.output, feed_forward
-    )
+    return Layer(attention.query, attention.key, attention.value, heads, dropout, layer.attention.output, feed_forward)
 
 
 def _distilbert_parts(model: Any, encoder: Any) -> Parts:
@@ -169,7 +167,9 @@ def _packed_forward(model: Any, parts: Parts, inputs: Packed) -> Tensor:
     for depth, layer in enumerate(parts.layers):
         first = inputs.first if depth == len(parts.layers) - 1 else None
         arguments = (layer, hidden, inputs.sizes, first, model.training)
-        hidden = checkpoint(_layer_forward, *arguments, use_reentrant=False) if recompute else _layer_forward(*arguments)
+        hidden = (
+            checkpoint(_layer_forward, *arguments, use_reentrant=False) if recompute else _layer_forward(*arguments)
+        )
     return parts.head(hidden)  # (B, H) -> (B, C)
 
 

@@ -252,3 +252,23 @@ def _label_array(labels: list[Any]) -> np.ndarray:
         raise DataError(f"pair {odd}: its label has {widths[odd] or 1} values, the first pair's has {widths[0] or 1}")
     whole = all(isinstance(value, (int, np.integer)) for label in labels for value in np.atleast_1d(label).tolist())
     return np.asarray(labels, dtype=np.int64 if whole else np.float32)
+
+
+def as_text_pairs(sentences: Any) -> tuple[list[tuple[str, str]] | Pairs, bool]:
+    """The pairs to score, and whether the caller gave a single one."""
+    if isinstance(sentences, Pairs):
+        return sentences, False
+    if isinstance(sentences, str):
+        raise DataError(f"expected a pair of texts or a list of pairs, got one string {sentences[:40]!r}")
+    rows = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
+    single = bool(rows) and not isinstance(rows[0], (list, tuple, np.ndarray)) and not hasattr(rows[0], "texts")
+    pairs = []
+    for number, row in enumerate([rows] if single else rows):
+        texts = getattr(row, "texts", row)
+        if isinstance(texts, str) or not hasattr(texts, "__len__"):
+            raise DataError(f"row {number}: expected two texts, got {type(texts).__name__} {str(texts)[:40]!r}")
+        if len(texts) != 2:
+            raise DataError(f"row {number}: a pair has two texts, got {len(texts)}")
+        left, right = (check_text(text, f"row {number}, text {side}") for side, text in enumerate(texts))
+        pairs.append((left, right))
+    return pairs, single

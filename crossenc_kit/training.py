@@ -8,70 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from crossenc_kit.batches import Tokens, plan_epoch, rows_of, steps_per_epoch
+from crossenc_kit.batches import rows_of
 from crossenc_kit.history import History
-from crossenc_kit.losses import Loss, check_labels, find_loss
 from crossenc_kit.model import CrossEncoder
-from crossenc_kit.optimization import adamw, check_warmup, find_schedule, parameter_groups, set_rate
-from crossenc_kit.pairs import DataError, Pairs, as_pairs
-from crossenc_kit.processes import Processes, add_gradients, join, take_gradients
+from crossenc_kit.optimization import adamw, set_rate
+from crossenc_kit.processes import add_gradients, take_gradients
+from crossenc_kit.resume import describe_run, keep_best, load_state, open_folder, save_models, save_state
 from crossenc_kit.run_guard import StopRequest, lock, stop_signals, write_status
-from crossenc_kit.run_state import RunState, describe_run, keep_best, load_state, open_folder, save_models, save_state
+from crossenc_kit.training_config import TrainingConfig
+from crossenc_kit.training_run import Run, prepare
 
 Evaluator = Callable[[CrossEncoder], Mapping[str, float] | float]
-PRECISIONS = {"no": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the step and the rows."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. A step is one update of the weights, from `batch_size * accumulation` examples."""
-
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    warmup_steps: int | None = None  # None: a tenth of the run
-    scheduler: str | Callable[[int], float] = "linear"
-    weight_decay: float = 0.01
-    layer_decay: float = 1.0  # rate of each layer relative to the one above
-    head_factor: float = 1.0  # rate of the head relative to the top layer
-    max_grad_norm: float = 1.0
-    accumulation: int = 1
-    token_budget: int | None = None  # most tokens in a micro-batch
-    max_steps: int | None = None
-    precision: str | None = None  # fp32, bf16 or fp16; None: as the launcher says, else fp32
-    gradient_checkpointing: bool = False
-    evaluation_steps: int = 0  # 0: at the end of each epoch
-    metric: str | None = None  # what to select by; None: the evaluator's first
-    patience: int | None = None  # evaluations without a better score before the run stops
-    restore_best: bool = True  # leave the model with the weights of the best evaluation
-    save_steps: int = 0  # 0: no checkpoints, but for a run that is asked to stop
-    keep_checkpoints: int = 2
-    output_dir: str | os.PathLike | None = None
-    resume: bool = False
-    seed: int = 0
-
-    def plan(self) -> dict[str, Any]:
-        """The settings that the weights depend on: a run may only be resumed with the same ones."""
-        free = {"output_dir", "resume", "save_steps", "keep_checkpoints", "restore_best"}
-        settings = {name: value for name, value in asdict(self).items() if name not in free}
-        if callable(self.scheduler):
-            settings["scheduler"] = getattr(self.scheduler, "__name__", "a function")
-        return settings
 
 
 @dataclass(frozen=True)
@@ -106,7 +64,8 @@ def train(
     after the current step, with a usable model. Raises `DataError` for labels the loss cannot take,
     `TrainingError` at the first loss that is not finite, `CheckpointError` for a run that cannot resume.
     """
-    run = _prepare(model, train_data, loss, config or TrainingConfig(), optimizer)
+    run = prepare(model, train_data, loss, config or TrainingConfig(), optimizer)
+    describe_run(run)
     with _opened(run) as stop:
         _loop(run, evaluator, on_row, stop)
     return TrainingResult(
@@ -154,166 +113,29 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
             save_state(run)
 
 
-@dataclass(eq=False)
-class Run:
-    """What one call of `train` works with; `state` is the part that a checkpoint keeps."""
-
-    model: CrossEncoder
-    data: Pairs
-    tokens: Tokens
-    loss: Loss
-    config: TrainingConfig
-    parameters: list[Any]
-    optimizer: Any
-    scaler: Any
-    processes: Processes
-    steps_per_epoch: int
-    total_steps: int
-    schedule: Callable[[int], float]
-    folder: Path | None
-    state: RunState
-    fingerprint: dict[str, Any]
-    started: float
-    planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
-
-    def micro_batches(self, step: int) -> list[np.ndarray]:
-        """The plan of one optimizer step, the same in every process."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if self.planned[0] != epoch:
-            config = self.config
-            plan = plan_epoch(
-                self.tokens.lengths,
-                self.data.offsets,
-                seed=config.seed,
-                epoch=epoch,
-                batch_size=config.batch_size,
-                accumulation=config.accumulation,
-                token_budget=config.token_budget,
-            )
-            self.planned = (epoch, plan)
-        return self.planned[1][index]
-
-    def autocast(self) -> Any:
-        import torch
-
-        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision_of(self.config)]
-        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
-
-    def is_due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
-        return self.state.step % every == 0 or self.state.step == self.total_steps
-
-    def is_save_due(self) -> bool:
-        """Whether a checkpoint is to be written: every `save_steps`, and before leaving."""
-        if self.folder is None:
-            return False
-        every = self.config.save_steps
-        return self.state.stopped == "stopped" or bool(every and (self.state.stopped or self.is_due(every)))
-
-    def seconds(self) -> float:
-        """Seconds of training so far, those before a resume included."""
-        return self.state.seconds + time.perf_counter() - self.started
-
-
-def _prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingConfig, optimizer: Callable) -> Run:
-    """Check everything that can be checked before the first step, and put a run together."""
-    import torch
-
-    data, known = as_pairs(train_data), find_loss(loss)
-    if not len(data):
-        raise DataError("there is nothing to train on: the training data is empty")
-    check_labels(data, known, model.num_labels)
-    check_config(config)
-    processes = join()
-    if processes.device is not None:
-        model.to(processes.device)
-    per_epoch = steps_per_epoch(len(data), config.batch_size, config.accumulation)
-    total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
-    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
-    if not callable(config.scheduler):
-        check_warmup(config.scheduler, warmup, total, config.learning_rate)
-    if config.gradient_checkpointing:
-        model.model.gradient_checkpointing_enable({"use_reentrant": False})
-    named = list(model.model.named_parameters())
-    made = optimizer(
-        parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
-    )
-    run = Run(
-        model=model,
-        data=data,
-        tokens=model.tokenize(data),
-        loss=known,
-        config=config,
-        parameters=[parameter for _, parameter in named if parameter.requires_grad],
-        optimizer=made,
-        scaler=torch.amp.GradScaler(model.device.type, enabled=precision_of(config) == "fp16"),
-        processes=processes,
-        steps_per_epoch=per_epoch,
-        total_steps=total,
-        schedule=find_schedule(config.scheduler, total, warmup),
-        folder=Path(config.output_dir) if config.output_dir else None,
-        state=RunState(),
-        fingerprint=_fingerprint(model, data, known, config),
-        started=time.perf_counter(),
-    )
-    describe_run(run)
-    return run
-
-
-def check_config(config: TrainingConfig) -> None:
-    """Raise `ValueError` for a setting without a meaning, before anything starts."""
-    for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if not config.learning_rate >= 0:
-        raise ValueError(f"learning_rate must not be negative, got {config.learning_rate}")
-    if config.save_steps and not config.output_dir:
-        raise ValueError("save_steps needs an output_dir to save into")
-    if config.resume and not config.output_dir:
-        raise ValueError("resume needs the output_dir of the run to go on with")
-    precision_of(config)
-
-
-def precision_of(config: TrainingConfig) -> str:
-    """fp32, bf16 or fp16: the setting, else what `accelerate launch --mixed_precision` asked for."""
-    asked = config.precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "fp32")
-    if asked not in PRECISIONS:
-        raise ValueError(f"precision must be fp32, bf16 or fp16, got {asked!r}")
-    return PRECISIONS[asked]
-
-
-def _fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig) -> dict[str, Any]:
-    return {
-        "data": data.fingerprint(),
-        "loss": getattr(loss.function, "__name__", type(loss.function).__name__),
-        "model": {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length},
-        "config": config.plan(),
-    }
-
-
 @contextmanager
 def _opened(run: Run) -> Iterator[StopRequest]:
     """The run's folder locked and its status kept, signals turned into a flag, the last model saved."""
+
+    def note(status: str, **more: Any) -> None:
+        if run.folder is not None and run.processes.is_main:
+            write_status(run.folder, status, step=run.state.step, total_steps=run.total_steps, **more)
+
     with ExitStack() as stack:
-        writes = run.folder is not None and run.processes.is_main
-        if writes:
+        if run.folder is not None and run.processes.is_main:
             stack.enter_context(lock(open_folder(run)))
         load_state(run)
         stop = stack.enter_context(stop_signals())
         try:
-            if writes:
-                write_status(run.folder, "running", step=run.state.step, total_steps=run.total_steps)
+            note("running")
             yield stop
             run.processes.wait()
             save_models(run)
         except BaseException as error:
-            if writes:
-                write_status(run.folder, "failed", step=run.state.step, error=f"{type(error).__name__}: {error}")
+            note("failed", error=f"{type(error).__name__}: {error}")
             raise
-        if writes:
-            status = run.state.stopped or "finished"
-            known = "stopped" if status == "stopped" else "finished"
-            write_status(run.folder, known, step=run.state.step, total_steps=run.total_steps, reason=status)
+        reason = run.state.stopped or "finished"
+        note("stopped" if reason == "stopped" else "finished", reason=reason)
 
 
 def _mean_loss(run: Run, groups: np.ndarray) -> Any:
@@ -329,7 +151,9 @@ def _mean_loss(run: Run, groups: np.ndarray) -> Any:
         return run.loss.function(scores, labels)
     sizes = np.diff(run.data.offsets)[groups]
     mask = torch.as_tensor(np.arange(sizes.max()) < sizes[:, None], device=scores.device)  # (Q, K)
-    scores, labels = (torch.zeros(mask.shape, device=scores.device).masked_scatter(mask, x.float()) for x in (scores, labels))
+    scores, labels = (
+        torch.zeros(mask.shape, device=scores.device).masked_scatter(mask, x.float()) for x in (scores, labels)
+    )
     return run.loss.function(scores, labels, mask)
 
 
@@ -350,11 +174,16 @@ def _checked_loss(run: Run, losses: list[tuple[np.ndarray, Any]]) -> float:
     total = run.processes.sum([sum(values)])[0]
     if math.isfinite(total):
         return total
-    rows = [int(group) for (groups, _), value in zip(losses, values, strict=True) if not math.isfinite(value) for group in groups]
+    rows = [
+        int(group)
+        for (groups, _), value in zip(losses, values, strict=True)
+        if not math.isfinite(value)
+        for group in groups
+    ]
     shown = ", ".join(map(str, sorted(rows)[:16])) + (", ..." if len(rows) > 16 else "")
     raise TrainingError(
-        f"step {run.state.step}: the loss is {total} ({'rows ' + shown if rows else 'on another process'}); the weights "
-        "are those before this step. Try a lower learning_rate, precision='bf16' in place of 'fp16', or look at these rows"
+        f"step {run.state.step}: the loss is {total} ({'rows ' + shown if rows else 'on another process'}); the weights are "
+        "those before this step. Look at these rows, try a lower learning_rate, or precision='bf16' in place of 'fp16'"
     )
 
 

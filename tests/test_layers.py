@@ -16,12 +16,15 @@ PACKAGE = Path(crossenc_kit.__file__).parent
 # A file imports only from files of lower levels. Levels are those of the map in crossenc_kit/__init__.py.
 LEVELS = {
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
+    **dict.fromkeys(["training_config", "workers", "optimization", "processes"], 0),
     **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading"], 1),
-    **dict.fromkeys(["live", "pictures", "optimization", "processes", "checkpoint"], 1),
-    **dict.fromkeys(["readers", "packed", "model", "plots", "runs", "optimizer_state", "run_guard"], 2),
-    **dict.fromkeys(["run_state", "distillation", "export", "explain", "widgets"], 3),
-    "training": 4,
-    **dict.fromkeys(["sentence_transformers_api", "__main__"], 5),
+    **dict.fromkeys(["live", "pictures", "checkpoint"], 1),
+    **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
+    "model": 3,
+    "training_run": 4,
+    "resume": 5,
+    "training": 6,
+    "__main__": 7,
 }
 SIDEWAYS = {("model", "packed")}
 

@@ -1,32 +1,15 @@
-"""What a run carries from step to step, and how it goes to the disk and comes back."""
+"""How a training run goes to the disk and comes back: its folder, checkpoints, best and last model, card."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from crossenc_kit import checkpoint
 from crossenc_kit.history import History, plain, provenance
 from crossenc_kit.optimizer_state import load_optimizer, optimizer_tensors
-
-if TYPE_CHECKING:
-    from crossenc_kit.training import Run
-
-
-@dataclass(eq=False)
-class RunState:
-    """The part of a run that a checkpoint keeps, besides weights and optimizer."""
-
-    step: int = 0  # optimizer steps done
-    seconds: float = 0.0  # of training, before the last resume
-    best_score: float | None = None
-    best_step: int | None = None
-    without_better: int = 0  # evaluations since the best one
-    stopped: str = ""  # "", "stopped" by a signal, or "early" by patience
-    history: History = field(default_factory=History)
-    best_weights: dict[str, Any] | None = None  # on the CPU; saved as the folder best/, not here
+from crossenc_kit.training_run import Run
 
 
 def open_folder(run: Run) -> Path:

@@ -1,0 +1,69 @@
+"""How to train: one dataclass of settings, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PRECISIONS = {"no": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. A step is one update of the weights, from `batch_size * accumulation` examples."""
+
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    warmup_steps: int | None = None  # None: a tenth of the run
+    scheduler: str | Callable[[int], float] = "linear"
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0  # rate of each layer relative to the one above
+    head_factor: float = 1.0  # rate of the head relative to the top layer
+    max_grad_norm: float = 1.0
+    accumulation: int = 1
+    token_budget: int | None = None  # most tokens in a micro-batch
+    max_steps: int | None = None
+    precision: str | None = None  # fp32, bf16 or fp16; None: as the launcher says, else fp32
+    gradient_checkpointing: bool = False
+    evaluation_steps: int = 0  # 0: at the end of each epoch
+    metric: str | None = None  # what to select by; None: the evaluator's first
+    patience: int | None = None  # evaluations without a better score before the run stops
+    restore_best: bool = True  # leave the model with the weights of the best evaluation
+    save_steps: int = 0  # 0: no checkpoints, but for a run that is asked to stop
+    keep_checkpoints: int = 2
+    output_dir: str | os.PathLike | None = None
+    resume: bool = False
+    seed: int = 0
+
+    def plan(self) -> dict[str, Any]:
+        """The settings that the weights depend on: a run may only be resumed with the same ones."""
+        free = {"output_dir", "resume", "save_steps", "keep_checkpoints", "restore_best"}
+        settings = {name: value for name, value in asdict(self).items() if name not in free}
+        if callable(self.scheduler):
+            settings["scheduler"] = getattr(self.scheduler, "__name__", "a function")
+        return settings
+
+
+def check_config(config: TrainingConfig) -> None:
+    """Raise `ValueError` for a setting without a meaning, before anything starts."""
+    for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if not config.learning_rate >= 0:
+        raise ValueError(f"learning_rate must not be negative, got {config.learning_rate}")
+    if config.save_steps and not config.output_dir:
+        raise ValueError("save_steps needs an output_dir to save into")
+    if config.resume and not config.output_dir:
+        raise ValueError("resume needs the output_dir of the run to go on with")
+    precision_of(config)
+
+
+def precision_of(config: TrainingConfig) -> str:
+    """fp32, bf16 or fp16: the setting, else what `accelerate launch --mixed_precision` asked for."""
+    asked = config.precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "fp32")
+    if asked not in PRECISIONS:
+        raise ValueError(f"precision must be fp32, bf16 or fp16, got {asked!r}")
+    return PRECISIONS[asked]

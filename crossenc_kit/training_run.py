@@ -1,0 +1,149 @@
+"""A training run put together: model, data, plan, optimizer, schedule, and the state that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.batches import Tokens, plan_epoch, steps_per_epoch
+from crossenc_kit.history import History
+from crossenc_kit.losses import Loss, check_labels, find_loss
+from crossenc_kit.model import CrossEncoder
+from crossenc_kit.optimization import check_warmup, find_schedule, parameter_groups
+from crossenc_kit.pairs import DataError, Pairs, as_pairs
+from crossenc_kit.processes import Processes, join
+from crossenc_kit.training_config import TrainingConfig, check_config, precision_of
+
+
+@dataclass(eq=False)
+class RunState:
+    """The part of a run that a checkpoint keeps, besides weights and optimizer."""
+
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # of training, before the last resume
+    best_score: float | None = None
+    best_step: int | None = None
+    without_better: int = 0  # evaluations since the best one
+    stopped: str = ""  # "", "stopped" by a signal, or "early" by patience
+    history: History = field(default_factory=History)
+    best_weights: dict[str, Any] | None = None  # on the CPU; saved as the folder best/, not here
+
+
+@dataclass(eq=False)
+class Run:
+    """What one call of `train` works with; `state` is the part that a checkpoint keeps."""
+
+    model: CrossEncoder
+    data: Pairs
+    tokens: Tokens
+    loss: Loss
+    config: TrainingConfig
+    parameters: list[Any]
+    optimizer: Any
+    scaler: Any
+    processes: Processes
+    steps_per_epoch: int
+    total_steps: int
+    schedule: Callable[[int], float]
+    folder: Path | None
+    state: RunState
+    fingerprint: dict[str, Any]
+    started: float
+    planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
+
+    def micro_batches(self, step: int) -> list[np.ndarray]:
+        """The plan of one optimizer step, the same in every process."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self.planned[0] != epoch:
+            config = self.config
+            plan = plan_epoch(
+                self.tokens.lengths,
+                self.data.offsets,
+                seed=config.seed,
+                epoch=epoch,
+                batch_size=config.batch_size,
+                accumulation=config.accumulation,
+                token_budget=config.token_budget,
+            )
+            self.planned = (epoch, plan)
+        return self.planned[1][index]
+
+    def autocast(self) -> Any:
+        import torch
+
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision_of(self.config)]
+        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def is_due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        return self.state.step % every == 0 or self.state.step == self.total_steps
+
+    def is_save_due(self) -> bool:
+        """Whether a checkpoint is to be written: every `save_steps`, and before leaving."""
+        if self.folder is None:
+            return False
+        every = self.config.save_steps
+        return self.state.stopped == "stopped" or bool(every and (self.state.stopped or self.is_due(every)))
+
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.state.seconds + time.perf_counter() - self.started
+
+
+def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingConfig, optimizer: Callable) -> Run:
+    """Check everything that can be checked before the first step, and put a run together."""
+    import torch
+
+    data, known = as_pairs(train_data), find_loss(loss)
+    if not len(data):
+        raise DataError("there is nothing to train on: the training data is empty")
+    check_labels(data, known, model.num_labels)
+    check_config(config)
+    processes = join()
+    if processes.device is not None:
+        model.to(processes.device)
+    per_epoch = steps_per_epoch(len(data), config.batch_size, config.accumulation)
+    total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
+    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
+    if not callable(config.scheduler):
+        check_warmup(config.scheduler, warmup, total, config.learning_rate)
+    if config.gradient_checkpointing:
+        model.model.gradient_checkpointing_enable({"use_reentrant": False})
+    named = list(model.model.named_parameters())
+    made = optimizer(
+        parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
+    )
+    return Run(
+        model=model,
+        data=data,
+        tokens=model.tokenize(data),
+        loss=known,
+        config=config,
+        parameters=[parameter for _, parameter in named if parameter.requires_grad],
+        optimizer=made,
+        scaler=torch.amp.GradScaler(model.device.type, enabled=precision_of(config) == "fp16"),
+        processes=processes,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        schedule=find_schedule(config.scheduler, total, warmup),
+        folder=Path(config.output_dir) if config.output_dir else None,
+        state=RunState(),
+        fingerprint=fingerprint(model, data, known, config),
+        started=time.perf_counter(),
+    )
+
+
+def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig) -> dict[str, Any]:
+    """What a run's weights depend on; a checkpoint goes on only with the same."""
+    return {
+        "data": data.fingerprint(),
+        "loss": getattr(loss.function, "__name__", type(loss.function).__name__),
+        "model": {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length},
+        "config": config.plan(),
+    }
