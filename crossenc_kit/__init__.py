@@ -3,40 +3,40 @@
 A cross-encoder reads two texts at once and returns one score (or one for each class). This package
 is meant to be read; each file has one idea and imports only from files above it in this map:
 
-    pairs            the nouns: an example, a group of pairs, what counts as a text or a label
-    metrics          arrays in, floats out: Pearson, Spearman, bootstrap interval
-    backbones        a name becomes a folder with weights
-    history          what happened in a run, and where it ran
-    figures          what a figure is: titled, labelled, with alt text
-    folders          a folder that appears whole or not at all
-    cards            the model card
-    parameters       a notebook's parameters, read and typed
-
-    losses           scores and labels in, scalar out
-    tables           files become rows
-    batches          pairs become token ids, batches and the plan of an epoch
-    retrieval        scorers that do not learn: word overlap, dense cosine
-    evaluation       a scorer and pairs become a report
-    exercises        self-checks: not tried yet, close, right
-    records          what a run leaves in its folder; tables of runs
-    loading          a folder becomes a classifier and its tokenizer
-    live             training curves, also while it runs
-    pictures         pictures that explain: architectures, padding, attention
-    optimization     AdamW's parameter groups, learning rate schedules
-    processes        one process or many
-    checkpoint       crash-safe checkpoints
-
-    readers          files and hub data sets become pairs
-    packed           the forward pass without padding
-    model            CrossEncoder: predict, rank, save
-    plots            figures from records and reports
-    runs             a notebook as an experiment; sweeps
-    optimizer_state  the optimizer as safetensors and JSON
-    run_guard        lock, status and signals of a run
-
-    run_state        what a run carries from step to step
-    training         the visible loop
-    __main__         the command crossenc-kit
+    pairs             the nouns: an example, a group of pairs, what counts as a text or a label
+    metrics           arrays in, floats out: Pearson, Spearman, bootstrap interval
+    backbones         a name becomes a folder with weights
+    history           what happened in a run, and where it ran
+    figures           what a figure is: titled, labelled, with alt text
+    folders           a folder that appears whole or not at all
+    cards             the model card
+    parameters        a notebook's parameters, read and typed
+    training_config   how to train: the settings
+    workers           many batches at once on a CPU
+    optimization      AdamW's groups and the learning rate
+    processes         one process or many
+    losses            scores and labels in, scalar out
+    tables            files become rows
+    batches           pairs become token ids and batches
+    retrieval         scorers that do not learn: word overlap, cosine
+    evaluation        a scorer and pairs become a report
+    exercises         self-checks of the notebooks
+    records           what a run leaves in its folder
+    loading           a name becomes model, tokenizer, activation
+    live              curves, while training and after it
+    pictures          padding, attention, architectures drawn
+    checkpoint        crash-safe checkpoints
+    readers           files and hub data sets become pairs
+    packed            the forward pass without padding
+    plots             figures from records and reports
+    runs              a notebook as an experiment
+    optimizer_state   an optimizer as tensors and JSON
+    run_guard         one run at a time, signals, status
+    model             CrossEncoder: predict, rank, save
+    training_run      a run put together
+    resume            how a run goes to the disk and comes back
+    training          the visible loop
+    __main__          the command crossenc-kit
 
 Shapes use one letter an axis, everywhere: B pairs in a batch, T tokens, C labels, Q queries,
 K candidates of a query, H hidden size.
@@ -52,46 +52,72 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "CrossEncoder": "model",
+    "TruncationWarning": "model",
     "InputExample": "pairs",
     "Pairs": "pairs",
     "DataError": "pairs",
     "as_pairs": "pairs",
     "read_sts": "readers",
+    "read_pairs": "readers",
     "find_data": "readers",
-    "TrainingConfig": "training",
+    "TrainingConfig": "training_config",
+    "TrainingResult": "training",
+    "TrainingError": "training",
     "train": "training",
     "History": "history",
     "CorrelationReport": "evaluation",
     "evaluate_correlation": "evaluation",
+    "correlation_evaluator": "evaluation",
+    "by_tag": "evaluation",
+    "word_overlap": "retrieval",
+    "dense_cosine": "retrieval",
     "bce_with_logits": "losses",
     "mse": "losses",
+    "sigmoid_mse": "losses",
     "pearson": "metrics",
     "spearman": "metrics",
     "bootstrap_interval": "metrics",
+    "bootstrap_difference": "metrics",
     "run_notebook": "runs",
+    "sweep": "runs",
     "start_run": "records",
+    "check": "exercises",
+    "check_function": "exercises",
 }
 
 if TYPE_CHECKING:  # the same names again, for type checkers and completion
     from crossenc_kit.evaluation import CorrelationReport as CorrelationReport
+    from crossenc_kit.evaluation import by_tag as by_tag
+    from crossenc_kit.evaluation import correlation_evaluator as correlation_evaluator
     from crossenc_kit.evaluation import evaluate_correlation as evaluate_correlation
+    from crossenc_kit.exercises import check as check
+    from crossenc_kit.exercises import check_function as check_function
     from crossenc_kit.history import History as History
     from crossenc_kit.losses import bce_with_logits as bce_with_logits
     from crossenc_kit.losses import mse as mse
+    from crossenc_kit.losses import sigmoid_mse as sigmoid_mse
+    from crossenc_kit.metrics import bootstrap_difference as bootstrap_difference
     from crossenc_kit.metrics import bootstrap_interval as bootstrap_interval
     from crossenc_kit.metrics import pearson as pearson
     from crossenc_kit.metrics import spearman as spearman
     from crossenc_kit.model import CrossEncoder as CrossEncoder
+    from crossenc_kit.model import TruncationWarning as TruncationWarning
     from crossenc_kit.pairs import DataError as DataError
     from crossenc_kit.pairs import InputExample as InputExample
     from crossenc_kit.pairs import Pairs as Pairs
     from crossenc_kit.pairs import as_pairs as as_pairs
     from crossenc_kit.readers import find_data as find_data
+    from crossenc_kit.readers import read_pairs as read_pairs
     from crossenc_kit.readers import read_sts as read_sts
     from crossenc_kit.records import start_run as start_run
+    from crossenc_kit.retrieval import dense_cosine as dense_cosine
+    from crossenc_kit.retrieval import word_overlap as word_overlap
     from crossenc_kit.runs import run_notebook as run_notebook
-    from crossenc_kit.training import TrainingConfig as TrainingConfig
+    from crossenc_kit.runs import sweep as sweep
+    from crossenc_kit.training import TrainingError as TrainingError
+    from crossenc_kit.training import TrainingResult as TrainingResult
     from crossenc_kit.training import train as train
+    from crossenc_kit.training_config import TrainingConfig as TrainingConfig
 else:
 
     def __getattr__(name: str):
