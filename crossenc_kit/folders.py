@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Folders: one that appears whole or not at all, and those that travel with the kit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def shipped(name: str) -> Path:
+    """The folder `name` ("data", "notebooks") that travels with the kit: in the package, or in a checkout above it."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.folders import shipped
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, check_label, check_text
 from crossenc_kit.tables import first_line, header, read_jsonl, read_table, read_tsv, write_jsonl
 
@@ -49,13 +50,10 @@ def find_data(data_dir: str | os.PathLike | None = None) -> Path:
         if not folder.is_dir():
             raise DataError(f"no folder {folder} (from {origin}); create it, correct it, or leave it out")
         return folder
-    package = Path(__file__).parent
-    places = [package / "data", package.parent / "data"]  # in the wheel, in a checkout
-    for folder in places:
-        if folder.is_dir():
-            return folder
-    looked = " or ".join(map(str, places))
-    raise DataError(f"no data folder: looked for {looked}; give data_dir or set {DATA_VARIABLE}")
+    folder = shipped("data")
+    if not folder.is_dir():
+        raise DataError(f"no data folder: looked for {folder}; give data_dir or set {DATA_VARIABLE}")
+    return folder
 
 
 def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> Pairs:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crossenc_kit import figures
+from crossenc_kit.folders import shipped
 from crossenc_kit.history import History, dumps, plain, provenance, write_json
 from crossenc_kit.parameters import RunError
 
@@ -220,3 +221,21 @@ def write_result(path: str | os.PathLike, runs: Sequence[Mapping[str, Any]], **m
     }
     write_json(path, record)
     return plain(record)
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """The recorded result `data/results/<name>.json` that travels with the kit; `RunError` where there is none."""
+    path = shipped("data") / "results" / f"{name}.json"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))) or "none"
+        raise RunError(f"there is no recorded result {name!r}; recorded are: {there}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def describe_result(result: Mapping[str, Any]) -> str:
+    """A combined record as a plain table: each metric's mean over the runs, its range, and how it was made."""
+    rows = [["metric", "mean", "range"]]
+    rows += [[name, f"{found['mean']:.4f}", f"{found['range']:.4f}"] for name, found in result["summary"].items()]
+    device = result["provenance"]["device"] if isinstance(result["provenance"], dict) else "several devices"
+    lines = [f"{len(result['runs'])} runs, {device}", *align(rows)]
+    return "\n".join([*lines, *(f"$ {command}" for command in result.get("commands", [])[:1])])

@@ -181,9 +181,10 @@ def _checked_loss(run: Run, losses: list[tuple[np.ndarray, Any]]) -> float:
         for group in groups
     ]
     shown = ", ".join(map(str, sorted(rows)[:16])) + (", ..." if len(rows) > 16 else "")
+    where = f"rows {shown}" if rows else "on another process"
     raise TrainingError(
-        f"step {run.state.step}: the loss is {total} ({'rows ' + shown if rows else 'on another process'}); the weights "
-        "are those before this step. Look at these rows, try a lower learning_rate, or precision='bf16' in place of 'fp16'"
+        f"step {run.state.step}: the loss is {total} ({where}); the weights are those before this step. "
+        "Look at these rows, try a lower learning_rate, or precision='bf16' in place of 'fp16'"
     )
 
 

@@ -1,0 +1,28 @@
+"""Every test runs offline: the hub is switched off, and sockets to other machines are blocked."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub; kernels and processes inherit it
+
+import pytest
+from hypothesis import settings
+from pytest_socket import disable_socket, enable_socket
+
+settings.register_profile("kit", deadline=None)  # a shared machine may be slow for a moment
+settings.load_profile("kit")
+
+
+@pytest.fixture(autouse=True)
+def no_network(request):
+    """No sockets but those of this machine's own processes; a test that starts a kernel is marked `enable_socket`.
+
+    Notebooks are outside this folder: pytest itself talks to their kernels.
+    """
+    if request.node.get_closest_marker("enable_socket"):
+        yield
+        return
+    disable_socket(allow_unix_socket=True)
+    yield
+    enable_socket()

@@ -1,0 +1,75 @@
+"""Small models of every family with random weights, and tokenizers of three kinds built on the spot."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+
+from crossenc_kit.backbones import tiny_folder, tiny_vocabulary
+from crossenc_kit.batches import Tokens, tokenize
+from crossenc_kit.packed import Padding
+
+MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g"), ("Ġ", "a"), ("r", "e")]
+SPECIAL = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+SPECIAL |= {"pad_token": "<pad>", "unk_token": "<unk>"}
+ROBERTA_LIKE = ["<s>", "<pad>", "</s>", "<unk>"]  # the padding token's id is 1
+
+# The tokenizer of each family; ELECTRA also with embeddings narrower than its layers.
+FAMILIES = {
+    "bert": ("wordpiece", {}),
+    "roberta": ("bytes", {"type_vocab_size": 1}),
+    "xlm-roberta": ("unigram", {"type_vocab_size": 1}),
+    "electra": ("wordpiece", {"embedding_size": 32}),
+    "electra, narrow": ("wordpiece", {"embedding_size": 16}),
+    "distilbert": ("no segments", {}),
+    "deberta": ("wordpiece", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 2}),
+    "deberta-v2": (
+        "wordpiece",
+        {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+    ),
+    "modernbert": ("no segments", {"local_attention": 8, "global_attn_every_n_layers": 2}),
+    "albert": ("wordpiece", {"embedding_size": 16}),
+    "mpnet": ("bytes", {}),
+    "gpt2": ("left", {}),
+}
+PACKED = ["bert", "roberta", "xlm-roberta", "electra", "electra, narrow", "distilbert"]
+PADDED = [family for family in FAMILIES if family not in PACKED]
+DROPOUTS = ["attention_probs_dropout_prob", "hidden_dropout_prob", "attention_dropout", "dropout", "embd_pdrop"]
+DROPOUTS += ["attn_pdrop", "resid_pdrop", "embedding_dropout", "mlp_dropout", "classifier_dropout"]
+DROPOUTS += ["seq_classif_dropout", "classifier_dropout_prob", "pooler_dropout", "summary_first_dropout"]
+
+
+@cache
+def tokenizer(kind: str) -> Any:
+    """`wordpiece` (as BERT's, with and without segment ids, padding on the left), `bytes` or `unigram`."""
+    if kind == "bytes":
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        pieces = [*ROBERTA_LIKE, *letters, *("".join(pair) for pair in MERGES)]
+        made = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, MERGES))
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **SPECIAL)
+    if kind == "unigram":
+        made = Tokenizer(models.Unigram(unigram_pieces(), unk_id=3))
+        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        pair = "<s> $A </s> </s> $B </s>"
+        made.post_processor = processors.TemplateProcessing("<s> $A </s>", pair, [("<s>", 0), ("</s>", 2)])
+        return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **SPECIAL)
+    wordpiece = AutoTokenizer.from_pretrained(tiny_folder())
+    wordpiece.padding_side = "left" if kind == "left" else "right"
+    if kind != "wordpiece":
+        wordpiece.model_input_names = ["input_ids", "attention_mask"]
+    return wordpiece
+
+
+def unigram_pieces() -> list[tuple[str, float]]:
+    words = [word for word in tiny_vocabulary() if word.isalpha()]
+    pieces = [f"▁{word}" for word in words] + ["▁", *(word for word in words if len(word) == 1), "é", "ing", "er"]
+    return [(piece, 0.0) for piece in ROBERTA_LIKE] + [(piece, -float(i % 7 + 1)) for i, piece in enumerate(pieces)]
