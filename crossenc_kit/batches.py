@@ -41,7 +41,8 @@ class Tokens:
 
     `ids`: all texts end to end, text u at `starts[u]:starts[u + 1]`. `left`, `right`: `(N,)` text
     numbers. `kept`: `(N, 2)` tokens of each side after truncation. `lengths`: `(N,)` tokens of each
-    pair, special tokens included. `dropped`: `(N,)` tokens that truncation cut off.
+    pair, special tokens included. `dropped`: `(N,)` tokens that truncation cut off, at the end of a
+    text or, with `cut_start`, at its start.
     """
 
     template: Template
@@ -52,6 +53,7 @@ class Tokens:
     kept: np.ndarray
     lengths: np.ndarray
     dropped: np.ndarray
+    cut_start: bool = False
 
     def __len__(self) -> int:
         return len(self.left)
@@ -63,23 +65,20 @@ class Tokens:
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The token ids `(T,)` and segment ids `(T,)` (or None) of one pair."""
-        left = self.starts[self.left[row]]
-        right = self.starts[self.right[row]]
         left_size, right_size = self.kept[row]
+        left, right = self._text(self.left[row], left_size), self._text(self.right[row], right_size)
         template = self.template
-        pieces = [
-            template.before,
-            self.ids[left : left + left_size],
-            template.between,
-            self.ids[right : right + right_size],
-            template.after,
-        ]
-        ids = np.concatenate(pieces)
+        ids = np.concatenate([template.before, left, template.between, right, template.after])
         if template.segments is None:
             return ids, None
         before, of_left, between, of_right, after = template.segments
         left_segments, right_segments = np.full(left_size, of_left), np.full(right_size, of_right)
         return ids, np.concatenate([before, left_segments, between, right_segments, after])
+
+    def _text(self, text: int, size: int) -> np.ndarray:
+        """The `size` tokens of a text that truncation left."""
+        start = self.starts[text + 1] - size if self.cut_start else self.starts[text]
+        return self.ids[start : start + size]
 
 
 def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_length: int) -> Tokens:
@@ -104,7 +103,9 @@ def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_lengt
     full = np.stack([sizes[left_of], sizes[right_of]], axis=1)
     kept = longest_first(full, max_length - template.size)
     lengths = kept.sum(axis=1) + template.size
-    return Tokens(template, ids, starts, left_of, right_of, kept, lengths, full.sum(axis=1) - kept.sum(axis=1))
+    dropped = full.sum(axis=1) - kept.sum(axis=1)
+    cut_start = getattr(tokenizer, "truncation_side", "right") == "left"
+    return Tokens(template, ids, starts, left_of, right_of, kept, lengths, dropped, cut_start)
 
 
 def _number(texts: Sequence[str], side: str, numbers: dict[str, int]) -> np.ndarray:

@@ -85,7 +85,7 @@ def save(
             f"could not save step {step} in {folder}: {error}. The checkpoints already there are untouched. "
             f"Free some space (this one takes about {size / 1e6:.1f} MB) or make the folder writable, then resume"
         ) from error
-    finally:  # after a failure or a Ctrl-C; nothing to do otherwise
+    finally:  # undo what a failure, a Ctrl-C or an earlier death cut short; nothing to do otherwise
         if partial.is_dir():
             _remove(partial)
         _put_back(folder)
@@ -122,7 +122,7 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folder, clear what dead processes left in it, undo a replacement that was cut short."""
+    """Make the folder; clear what dead processes left in it."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
         _fsync(folder.parent)
@@ -130,7 +130,6 @@ def _prepare(folder: Path) -> None:
         left = LEFTOVER.fullmatch(path.name)
         if left and not _is_another_live_process(int(left[1])):
             _remove(path)
-    _put_back(folder)
 
 
 def _is_another_live_process(pid: int) -> bool:

@@ -79,8 +79,8 @@ def evaluate_correlation(
     pairs = as_pairs(data)
     labels = _single_labels(pairs)
     texts = pairs.texts
-    scores = score_pairs(scorer, texts)
-    others = {key: score_pairs(other, texts) for key, other in (baselines or {}).items()}
+    scores = _single_scores(scorer, texts)
+    others = {key: _single_scores(other, texts) for key, other in (baselines or {}).items()}
     options = {"resamples": resamples, "seed": seed}
     intervals, margins = {}, {}
     if resamples:
@@ -106,11 +106,18 @@ def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
     scores = np.asarray(scorer(texts), dtype=float)
     if scores.ndim == 0 or len(scores) != len(texts):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(texts)} pairs")
-    bad = np.flatnonzero(~np.isfinite(scores.reshape(len(texts), -1)).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
     if len(bad):
         raise DataError(
             f"the scorer gave {scores[bad[0]]} for row {bad[0]} ({len(bad)} of {len(texts)} rows are not finite)"
         )
+    return scores
+
+
+def _single_scores(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
+    scores = score_pairs(scorer, texts)
+    if scores.ndim != 1:
+        raise DataError(f"correlation needs one score a pair, the scorer gave scores of shape {scores.shape}")
     return scores
 
 
@@ -135,14 +142,25 @@ def correlation_evaluator(data: Any, name: str = "") -> Callable[[Scorer], dict[
     return evaluate
 
 
-def by_tag(metric: Callable[..., float], scores: ArrayLike, labels: ArrayLike, tags: Sequence[Any]) -> dict[Any, float]:
-    """`metric(scores, labels)` within each value of a tag column `(N,)`, most frequent tag first."""
+def by_tag(metric: Callable[..., float], scores: ArrayLike, labels: ArrayLike, tags: Sequence[Any]) -> dict[str, float]:
+    """`metric(scores, labels)` within each value of a tag column `(N,)`, most frequent tag first.
+
+    Tags are told apart, and named in the result, by their text. Raises `ValueError` for columns of
+    different lengths, and naming the tag where the metric has no meaning within it.
+    """
     scores, labels = np.asarray(scores), np.asarray(labels)
-    values, counts = np.unique(np.asarray(tags, dtype=object).astype(str), return_counts=True)
-    rows = {value: np.flatnonzero(np.asarray(tags, dtype=object).astype(str) == value) for value in values}
-    return {
-        value: metric(scores[rows[value]], labels[rows[value]]) for value in values[np.argsort(-counts, kind="stable")]
-    }
+    if not len(scores) == len(labels) == len(tags):
+        raise ValueError(f"{len(scores)} scores, {len(labels)} labels and {len(tags)} tags; expected one a pair")
+    rows: dict[str, list[int]] = {}
+    for row, tag in enumerate(tags):
+        rows.setdefault(str(tag), []).append(row)
+    found = {}
+    for tag in sorted(rows, key=lambda tag: (-len(rows[tag]), tag)):
+        try:
+            found[tag] = metric(scores[rows[tag]], labels[rows[tag]])
+        except ValueError as error:
+            raise ValueError(f"tag {tag!r}: {error}") from error
+    return found
 
 
 def append_csv(path: str | os.PathLike, row: Mapping[str, Any]) -> Path:
@@ -153,12 +171,16 @@ def append_csv(path: str | os.PathLike, row: Mapping[str, Any]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     known: list[str] = []
+    whole = True  # whether the last line has its end; editors may leave it out
     if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark
             known = next(csv.reader(file), [])
+        whole = path.read_bytes()[-1:] in (b"", b"\n")
     if known and known != list(row):
         raise ValueError(f"{path} has the columns {known}, this row has {list(row)}; write to another file")
     with open(path, "a", newline="", encoding="utf-8") as file:
+        if not whole:
+            file.write("\r\n")
         writer = csv.DictWriter(file, fieldnames=list(row))
         if not known:
             writer.writeheader()

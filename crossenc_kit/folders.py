@@ -43,6 +43,18 @@ def replace_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
+def mend_folder(path: str | os.PathLike) -> None:
+    """Clear up after a `replace_folder` of `path` that was killed; the older folder returns if no new one came.
+
+    Nobody else may be replacing it meanwhile.
+    """
+    target = Path(path)
+    for left in target.parent.glob(f".{target.name}-*"):
+        if not target.exists() and (left / target.name).is_dir():
+            (left / target.name).rename(target)
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _swap(partial: Path, target: Path) -> None:
     if not target.exists():
         partial.rename(target)

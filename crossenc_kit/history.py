@@ -51,7 +51,7 @@ class History(Sequence[dict[str, Any]]):
         """Write JSON Lines, replacing the file in one move."""
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        _write(partial, "".join(dumps(row) + "\n" for row in self.rows))
         os.replace(partial, path)
         return path
 
@@ -63,9 +63,12 @@ class History(Sequence[dict[str, Any]]):
             if not line.strip():
                 continue
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not a JSON object ({error})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: not a JSON object but {line[:60]!r}")
+            rows.append(row)
         return cls(rows)
 
     def __len__(self) -> int:
@@ -82,8 +85,8 @@ class History(Sequence[dict[str, Any]]):
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numpy numbers and arrays, paths and tuples become plain ones."""
-    if isinstance(value, (np.generic, np.ndarray)):
+    """A value as JSON can hold it: numbers and arrays of numpy and torch, paths and tuples become plain ones."""
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -111,9 +114,14 @@ def write_json(path: str | os.PathLike, value: Any) -> Path:
     """Write a record as indented JSON, replacing the file in one move."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(dumps(value, indent=2) + "\n", encoding="utf-8")
+    _write(partial, dumps(value, indent=2) + "\n")
     os.replace(partial, path)
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    """JSON as UTF-8; half of a surrogate pair, which UTF-8 cannot hold, as its JSON escape."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def provenance(device: Any = None, **more: Any) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossenc_kit.backbones import BackboneError, explain_missing
+from crossenc_kit.backbones import BackboneError, explain_missing, quiet_transformers
 
 # What a checkpoint of a bare encoder lacks, and a new classifier starts with at random.
 HEAD_NAMES = ("classifier", "pre_classifier", "pooler", "score", "head", "logits_proj", "sequence_summary")
@@ -164,19 +163,3 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no notes about a new head from transformers; errors stay."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

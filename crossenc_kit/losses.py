@@ -31,10 +31,13 @@ def bce_with_logits(scores: Tensor, labels: Tensor) -> Tensor:
 def mse(scores: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error of the raw scores, (s - y)^2, any shape, mean over items.
 
-    The model then predicts on the scale of the labels: give it `activation_fn="identity"`.
+    The model then predicts on the scale of the labels: give it `activation_fn="identity"`. Raises
+    `ValueError` where the shapes differ: torch would compare every score with every label.
     """
     from torch.nn.functional import mse_loss
 
+    if scores.shape != labels.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}; expected one shape")
     return mse_loss(scores.float(), labels.to(scores.device).float())
 
 
@@ -80,6 +83,14 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
     """Raise `DataError` naming the first label that `loss` or the model's outputs cannot take."""
     if data.labels is None:
         raise DataError("training needs labels: add a column named label, labels, score or scores")
+    name = getattr(loss.function, "__name__", type(loss.function).__name__)
+    if not data.is_pointwise and any(known.function is loss.function for known in LOSSES.values()):
+        raise DataError(
+            f"the rows are groups of candidates, and {name} takes pairs one by one: give each candidate a row of "
+            "its own, or pass a function of (scores, labels, mask)"
+        )
+    if not data.is_pointwise and num_labels != 1:
+        raise DataError(f"groups of candidates need one score a pair, this model has num_labels={num_labels}")
     width = data.labels.shape[1] if data.labels.ndim == 2 else 1
     if width != num_labels:
         raise DataError(
@@ -93,7 +104,6 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
     rows = np.flatnonzero(bad.any(axis=1))
     if len(rows):
         row = int(rows[0])
-        name = getattr(loss.function, "__name__", type(loss.function).__name__)
         allowed = f"labels from {loss.low:g} to {loss.high:g}" if loss.low is not None else "finite labels"
         raise DataError(
             f"row {row}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "

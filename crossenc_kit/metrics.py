@@ -20,10 +20,10 @@ def pearson(scores: ArrayLike, labels: ArrayLike) -> float:
     A constant scorer carries no information, so it gets 0 rather than the undefined 0 / 0.
     """
     x, y = _two(scores, labels)
-    x, y = x - x.mean(), y - y.mean()
-    x, y = x / (np.abs(x).max() or 1.0), y / (np.abs(y).max() or 1.0)  # no overflow when squared
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0 else 0.0
+    if np.all(x == x[0]) or np.all(y == y[0]):  # the mean of equal numbers may differ from them by rounding
+        return 0.0
+    x, y = _centred(x), _centred(y)
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
 
 
 def spearman(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -56,11 +56,15 @@ def bootstrap_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
     columns = [np.asarray(array) for array in arrays]
     if len({len(column) for column in columns}) != 1:
         raise ValueError(f"arrays of different lengths: {[len(column) for column in columns]}")
     rng = np.random.default_rng(seed)
     size = len(columns[0])
+    if not size:
+        raise ValueError("there are no rows to resample")
     values = []
     for _ in range(resamples):
         rows = rng.integers(size, size=size)
@@ -86,6 +90,13 @@ def bootstrap_difference(
         return metric(ours, gold) - metric(theirs, gold)
 
     return bootstrap_interval(difference, scores, other_scores, labels, **options)
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Values `(N,)` less their mean, scaled to a largest size of 1: no overflow, neither summed nor squared."""
+    values = values / np.abs(values).max()
+    values = values - values.mean()
+    return values / np.abs(values).max()
 
 
 def _two(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

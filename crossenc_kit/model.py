@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -125,11 +126,9 @@ class CrossEncoder:
 
     def scores(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
         """Raw scores `(B, C)` of some rows of tokenised pairs, in their order; gradients flow."""
-        from crossenc_kit.packed import Padding, forward
+        from crossenc_kit.packed import forward, padding_of
 
-        tokenizer = self.tokenizer
-        pad = Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side)
-        return forward(self.model, tokens, rows, pad)
+        return forward(self.model, tokens, rows, padding_of(self.model, self.tokenizer))
 
     def predict(
         self,
@@ -270,11 +269,18 @@ class CrossEncoder:
 
     save = save_pretrained
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Upload weights, configuration and tokenizer by Hugging Face's own `push_to_hub`."""
-        self._remember_activation()
-        self.tokenizer.push_to_hub(repo_id, **options)
-        return self.model.push_to_hub(repo_id, **options)
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None, **options: Any) -> Any:
+        """Save to a temporary folder and upload it whole, model card included, in one commit of `repo_id`.
+
+        `options` go to `huggingface_hub.HfApi.upload_folder` (`commit_message`, `revision`, `create_pr`).
+        """
+        from huggingface_hub import HfApi
+
+        hub = HfApi(token=token)
+        hub.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(os.path.join(folder, "model"))
+            return hub.upload_folder(repo_id=repo_id, folder_path=os.path.join(folder, "model"), **options)
 
     def _remember_activation(self) -> None:
         """Put the activation and the length into the configuration, for us and sentence-transformers."""

@@ -59,7 +59,7 @@ def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> No
         return
     peak = learning_rate * rate_factor(name, total - 1, total, warmup)
     warnings.warn(
-        f"the warm-up of {warmup} steps is longer than the run of {total} steps: the learning rate will reach "
+        f"the warm-up of {warmup} steps does not end within the run of {total} steps: the learning rate will reach "
         f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps",
         stacklevel=3,
     )

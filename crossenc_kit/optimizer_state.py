@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.history import plain
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     Names = Mapping[torch.nn.Parameter, str] | Iterable[tuple[str, torch.nn.Parameter]]
 
 HOW_NOT_WHAT = ("foreach", "fused", "capturable", "differentiable")  # which kernel runs, not what it computes
+PLAIN = (bool, int, float, str, type(None), np.generic)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Names) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -133,14 +136,15 @@ def _value(value: Any, what: str) -> Any:
     """A setting or state of an optimizer as JSON holds it exactly."""
     import torch
 
-    value = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else plain(value)
-    items = value if isinstance(value, list) else [value]
-    if not all(item is None or isinstance(item, (bool, int, float, str)) for item in items):
-        kinds = sorted({type(item).__name__ for item in items})
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    items = value if isinstance(value, (list, tuple)) else [value]
+    kinds = sorted({type(item).__name__ for item in items if not isinstance(item, PLAIN)})
+    if kinds:
         raise CheckpointError(
             f"the optimizer's {what} holds {', '.join(kinds)}; only tensors and plain values are saved"
         )
-    return value
+    return plain(value)
 
 
 def _like(current: Any, saved: Any) -> Any:

@@ -232,11 +232,21 @@ def attend_padded(
 
 
 class Padding(NamedTuple):
-    """How a model's tokenizer pads: the id, the segment id and the side."""
+    """What fills up the shorter pairs of a padded batch, and on which side."""
 
     id: int
     segment: int
     side: str
+
+
+def padding_of(model: Any, tokenizer: Any) -> Padding:
+    """The tokenizer's padding, on the side where it changes no score.
+
+    That is the right, whatever the tokenizer's own side: positions then count from a pair's first token, as
+    they do without padding. Models that read the last position (XLNet) have relative ones, and the left.
+    """
+    side = "left" if getattr(model.config, "summary_type", None) == "last" else "right"
+    return Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, side)
 
 
 def pad_batch(tokens: Tokens, rows: np.ndarray, pad: Padding, device: Any) -> dict[str, Tensor]:

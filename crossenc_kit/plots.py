@@ -165,7 +165,8 @@ def length_histogram(
     ax = axes["all"]
     ax.set_title(safe(facts, 110), fontsize=9)
     step = max(1, -(-longest // 40))  # whole tokens in a bar; a bar ends at max_length
-    edges = (np.arange(limit % step - step, longest + step, step) + 0.5).tolist()
+    below = limit % step + (int(lengths.min()) - 1 - limit % step) // step * step  # the first bar begins just under
+    edges = (np.arange(below, longest + step, step) + 0.5).tolist()
     ax.hist(lengths, edges, color=PALE, edgecolor=INK, linewidth=0.7, label="whole")
     if cut.size:
         ax.hist(cut, edges, color="white", edgecolor=INK, linewidth=0.7, hatch="//////", label="cut")

@@ -6,8 +6,9 @@ picks device and backend. Each process takes every W-th micro-batch; gradients a
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,6 +52,24 @@ class Processes:
     def from_main(self, values: list[float]) -> list[float]:
         """The main process's numbers, in every process; the others' are not looked at."""
         return self.sum(values if self.is_main else [0.0] * len(values))
+
+    def share(self, tensors: Iterable[Any]) -> None:
+        """Give the main process's values to all: weights made at random must not differ."""
+        if self.count > 1:
+            import torch
+
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
+
+    def check_same(self, value: Any, what: str) -> None:
+        """Raise `RuntimeError` in every process where one of them has another value than the main one."""
+        digest = hashlib.blake2b(repr(value).encode(), digest_size=6).digest()
+        number = float(int.from_bytes(digest, "little"))  # 48 bits, exact in float64
+        if self.sum([float(number != self.from_main([number])[0])])[0]:
+            raise RuntimeError(
+                f"{what} is not the same in all {self.count} processes, so that each would train on something else; "
+                "make it from fixed seeds and sorted file names"
+            )
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Replace every gradient by its sum over all processes; no gradient anywhere stays none."""

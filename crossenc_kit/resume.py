@@ -5,31 +5,26 @@ from __future__ import annotations
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from crossenc_kit import checkpoint
+from crossenc_kit.folders import mend_folder
 from crossenc_kit.history import History, plain, provenance
 from crossenc_kit.optimizer_state import load_optimizer, optimizer_tensors
 from crossenc_kit.training_run import Run
 
 
-def open_folder(run: Run) -> Path:
-    """Make the run's folder and look whether this run may use it; returns it."""
+def claim_folder(run: Run) -> None:
+    """Look whether this run may use its folder, which it has locked, and clear up after a killed one."""
     folder = run.folder
     assert folder is not None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise checkpoint.CheckpointError(
-            f"cannot write into {str(folder)!r}: {error.strerror}; choose another output_dir"
-        ) from error
     if not run.config.resume and any((folder / "checkpoints").glob("step-*")):
         raise checkpoint.CheckpointError(
             f"{str(folder)!r} holds the checkpoints of another run; pass resume=True to go on with it, "
             "or choose another output_dir"
         )
-    return folder
+    for name in ("best", "last"):
+        mend_folder(folder / name)
 
 
 def save_state(run: Run) -> None:
@@ -43,7 +38,7 @@ def save_state(run: Run) -> None:
             "fingerprint": plain(run.fingerprint),
             "optimizer": meta,
             "scaler": run.scaler.state_dict(),
-            "run": {**values, "seconds": run.seconds(), "stopped": ""},
+            "run": {**values, "seconds": run.seconds(), "stopped": "early" if run.state.stopped == "early" else ""},
             "history": run.state.history.rows,
         }
         tensors = {"model": run.model.model.state_dict(), "optimizer": optimizer}
@@ -71,11 +66,24 @@ def load_state(run: Run) -> None:
     for name, value in found.state["run"].items():
         setattr(run.state, name, value)
     run.state.history = History(found.state["history"])
-    best = run.folder / "best" / "model.safetensors"
-    if run.state.best_step is not None and run.config.restore_best and best.is_file():
-        from safetensors.torch import load_file
+    if run.state.best_step is not None and run.config.restore_best:
+        run.state.best_weights = _load_best(run.folder / "best" / "model.safetensors", run)
 
-        run.state.best_weights = load_file(best)
+
+def _load_best(path: Path, run: Run) -> dict[str, Any] | None:
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        warnings.warn(
+            f"{path} is missing: the best weights so far, of step {run.state.best_step}, are lost", stacklevel=4
+        )
+        return None
+    weights = load_file(path)
+    if unknown := sorted(weights.keys() - run.model.model.state_dict().keys()):
+        raise checkpoint.CheckpointError(
+            f"{path} holds {unknown[0]!r}, which this model lacks; pass restore_best=False"
+        )
+    return weights
 
 
 def keep_best(run: Run) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.backbones import find_backbone
+from crossenc_kit.backbones import explain_missing, find_backbone, quiet_transformers
 
 WORD = re.compile(r"\w+")
 
@@ -48,7 +48,7 @@ def cosine(pairs: Sequence[tuple[str, str]], encode: Callable[[Sequence[str]], n
     rows = {text: row for row, text in enumerate(texts)}
     vectors = encode(texts)
     left, right = ([rows[pair[side]] for pair in pairs] for side in (0, 1))
-    return np.einsum("nh,nh->n", vectors[left], vectors[right])
+    return np.clip(np.einsum("nh,nh->n", vectors[left], vectors[right]), -1.0, 1.0)  # rounding goes past 1
 
 
 @lru_cache(maxsize=2)
@@ -56,12 +56,16 @@ def encoder(name: str = "minilm", max_length: int = 256) -> Callable[[Sequence[s
     """A bi-encoder's `encode`: mean of the last hidden states over tokens, scaled to length 1.
 
     Reimers and Gurevych, "Sentence-BERT", 2019. For `"minilm"` these are the vectors of
-    sentence-transformers' all-MiniLM-L6-v2.
+    sentence-transformers' all-MiniLM-L6-v2. Raises `BackboneError` where the weights cannot be had.
     """
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_backbone(name)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    try:
+        with quiet_transformers():
+            tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    except OSError as error:
+        raise explain_missing(folder, error) from error
 
     def encode(texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         order = np.argsort([-len(text) for text in texts], kind="stable")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from crossenc_kit.history import History
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.optimization import adamw, set_rate
 from crossenc_kit.processes import add_gradients, take_gradients
-from crossenc_kit.resume import describe_run, keep_best, load_state, open_folder, save_models, save_state
+from crossenc_kit.resume import claim_folder, describe_run, keep_best, load_state, save_models, save_state
 from crossenc_kit.run_guard import StopRequest, lock, stop_signals, write_status
 from crossenc_kit.training_config import TrainingConfig
 from crossenc_kit.training_run import Run, prepare
@@ -64,7 +65,10 @@ def train(
     after the current step, with a usable model. Raises `DataError` for labels the loss cannot take,
     `TrainingError` at the first loss that is not finite, `CheckpointError` for a run that cannot resume.
     """
-    run = prepare(model, train_data, loss, config or TrainingConfig(), optimizer)
+    config = config or TrainingConfig()
+    if evaluator is None and (config.patience or config.metric):
+        raise ValueError("patience and metric say what to do with an evaluation: pass an evaluator, or leave them None")
+    run = prepare(model, train_data, loss, config, optimizer)
     describe_run(run)
     with _opened(run) as stop:
         _loop(run, evaluator, on_row, stop)
@@ -107,7 +111,8 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
         _log(run, on_row, micro_batches, loss=loss_value, learning_rate=rate, grad_norm=norm)
         if evaluator is not None and run.is_due(config.evaluation_steps or run.steps_per_epoch):
             _evaluate(run, evaluator, on_row)
-        if run.processes.sum([float(stop.requested is not None)])[0]:
+        asked = run.processes.sum([float(stop.requested is not None)])[0]
+        if asked and not state.stopped and state.step < run.total_steps:
             state.stopped = "stopped"
         if run.is_save_due():
             save_state(run)
@@ -123,7 +128,8 @@ def _opened(run: Run) -> Iterator[StopRequest]:
 
     with ExitStack() as stack:
         if run.folder is not None and run.processes.is_main:
-            stack.enter_context(lock(open_folder(run)))
+            stack.enter_context(lock(run.folder))
+            claim_folder(run)
         load_state(run)
         stop = stack.enter_context(stop_signals())
         try:
@@ -132,7 +138,10 @@ def _opened(run: Run) -> Iterator[StopRequest]:
             run.processes.wait()
             save_models(run)
         except BaseException as error:
-            note("failed", error=f"{type(error).__name__}: {error}")
+            try:
+                note("failed", error=f"{type(error).__name__}: {error}")
+            except OSError as second:  # a disk so full that not even the status fits; `error` is what matters
+                warnings.warn(f"status.json could not be written ({second})", stacklevel=2)
             raise
         reason = run.state.stopped or "finished"
         note("stopped" if reason == "stopped" else "finished", reason=reason)
@@ -166,6 +175,8 @@ def seed_generators(seed: int, step: int, micro_batch: int) -> None:
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.manual_seed(value)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(value)
 
 
 def _checked_loss(run: Run, losses: list[tuple[np.ndarray, Any]]) -> float:
@@ -219,11 +230,13 @@ def _evaluate(run: Run, evaluator: Evaluator, on_row: Callable | None) -> None:
     config, state = run.config, run.state
     score = 0.0
     if run.processes.is_main:
+        run.model.model.eval()
         answer = evaluator(run.model)
         metrics = dict(answer) if isinstance(answer, Mapping) else {"score": float(answer)}
-        name = config.metric or next(iter(metrics))
+        name = config.metric or next(iter(metrics), "")
         if name not in metrics:
-            raise ValueError(f"the evaluator gives {', '.join(metrics)}; metric={name!r} is not among them")
+            given = ", ".join(metrics) or "nothing"
+            raise ValueError(f"the evaluator gives {given}; metric={name!r} is not among them")
         score = float(metrics[name])
         measured = {f"eval_{key}": value for key, value in metrics.items()}
         row = state.history.append(
@@ -232,7 +245,7 @@ def _evaluate(run: Run, evaluator: Evaluator, on_row: Callable | None) -> None:
         if on_row is not None:
             on_row(row)
     score = run.processes.from_main([score])[0]
-    if state.best_score is None or score > state.best_score:
+    if not math.isnan(score) and (state.best_score is None or score > state.best_score):
         state.best_score, state.best_step, state.without_better = score, state.step, 0
         keep_best(run)
         return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 PRECISIONS = {"no": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
@@ -22,11 +24,12 @@ class TrainingConfig:
     weight_decay: float = 0.01
     layer_decay: float = 1.0  # rate of each layer relative to the one above
     head_factor: float = 1.0  # rate of the head relative to the top layer
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # 0: no clipping
     accumulation: int = 1
     token_budget: int | None = None  # most tokens in a micro-batch
     max_steps: int | None = None
     precision: str | None = None  # fp32, bf16 or fp16; None: as the launcher says, else fp32
+    dropout: float | None = None  # of every dropout layer while training; None: as the model has it
     gradient_checkpointing: bool = False
     evaluation_steps: int = 0  # 0: at the end of each epoch
     metric: str | None = None  # what to select by; None: the evaluator's first
@@ -44,20 +47,32 @@ class TrainingConfig:
         settings = {name: value for name, value in asdict(self).items() if name not in free}
         if callable(self.scheduler):
             settings["scheduler"] = getattr(self.scheduler, "__name__", "a function")
+        settings["precision"] = precision_of(self)
         return settings
+
+
+# Whole numbers, and the least that each may be; None is allowed where it is the default.
+COUNTS = {"epochs": 1, "batch_size": 1, "accumulation": 1, "token_budget": 1, "max_steps": 1, "patience": 1}
+COUNTS |= {"keep_checkpoints": 1, "save_steps": 0, "evaluation_steps": 0, "warmup_steps": 0, "seed": 0}
+FACTORS = ("learning_rate", "weight_decay", "layer_decay", "head_factor", "max_grad_norm")
 
 
 def check_config(config: TrainingConfig) -> None:
     """Raise `ValueError` for a setting without a meaning, before anything starts."""
-    for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if not config.learning_rate >= 0:
-        raise ValueError(f"learning_rate must not be negative, got {config.learning_rate}")
+    for name, least in COUNTS.items():
+        value, or_none = getattr(config, name), " or None" if getattr(TrainingConfig, name) is None else ""
+        if not (isinstance(value, Integral) and value >= least) and not (or_none and value is None):
+            raise ValueError(f"{name} must be a whole number, {least} or more{or_none}, got {value!r}")
+    for name in FACTORS:
+        value = getattr(config, name)
+        if not (isinstance(value, Real) and 0 <= value < math.inf):  # a NaN is not
+            raise ValueError(f"{name} must be a number, 0 or more, got {value!r}")
     if config.save_steps and not config.output_dir:
         raise ValueError("save_steps needs an output_dir to save into")
     if config.resume and not config.output_dir:
         raise ValueError("resume needs the output_dir of the run to go on with")
+    if config.dropout is not None and not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must be 0 or more and less than 1, or None, got {config.dropout!r}")
     precision_of(config)
 
 

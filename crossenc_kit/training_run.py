@@ -100,25 +100,32 @@ def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingCon
     """Check everything that can be checked before the first step, and put a run together."""
     import torch
 
+    check_config(config)
     data, known = as_pairs(train_data), find_loss(loss)
     if not len(data):
         raise DataError("there is nothing to train on: the training data is empty")
     check_labels(data, known, model.num_labels)
-    check_config(config)
     processes = join()
     if processes.device is not None:
         model.to(processes.device)
+    processes.share(model.model.state_dict().values())
     per_epoch = steps_per_epoch(len(data), config.batch_size, config.accumulation)
     total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
     warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
     if not callable(config.scheduler):
         check_warmup(config.scheduler, warmup, total, config.learning_rate)
+    for module in model.model.modules():
+        if config.dropout is not None and isinstance(module, torch.nn.Dropout):
+            module.p = config.dropout
     if config.gradient_checkpointing:
-        model.model.gradient_checkpointing_enable({"use_reentrant": False})
+        newer = getattr(model.model, "activation_checkpointing_enable", None)  # its later name
+        (newer or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
     named = list(model.model.named_parameters())
     made = optimizer(
         parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
     )
+    plan = fingerprint(model, data, known, config, made)
+    processes.check_same(plan, "the run (data, loss, model, settings)")
     return Run(
         model=model,
         data=data,
@@ -134,16 +141,20 @@ def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingCon
         schedule=find_schedule(config.scheduler, total, warmup),
         folder=Path(config.output_dir) if config.output_dir else None,
         state=RunState(),
-        fingerprint=fingerprint(model, data, known, config),
+        fingerprint=plan,
         started=time.perf_counter(),
     )
 
 
-def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig) -> dict[str, Any]:
+def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig, optimizer: Any) -> dict[str, Any]:
     """What a run's weights depend on; a checkpoint goes on only with the same."""
+    settings = model.config.to_dict()
+    sizes = {name: settings[name] for name in sorted(settings) if name.endswith("_size") or "drop" in name}
+    kind = {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length}
     return {
         "data": data.fingerprint(),
         "loss": getattr(loss.function, "__name__", type(loss.function).__name__),
-        "model": {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length},
+        "model": kind | sizes,
+        "optimizer": type(optimizer).__name__,
         "config": config.plan(),
     }

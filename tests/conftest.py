@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub; kernels and processes inherit it
 
@@ -26,3 +27,10 @@ def no_network(request):
     disable_socket(allow_unix_socket=True)
     yield
     enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors on one thread: on a busy machine, threads that wait for each other take 100 times as long."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from crossenc_kit.backbones import tiny_folder, tiny_vocabulary
 from crossenc_kit.batches import Tokens, tokenize
-from crossenc_kit.packed import Padding
+from crossenc_kit.packed import Padding, padding_of
 
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g"), ("Ġ", "a"), ("r", "e")]
 SPECIAL = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
@@ -35,7 +35,8 @@ FAMILIES = {
     "modernbert": ("no segments", {"local_attention": 8, "global_attn_every_n_layers": 2}),
     "albert": ("wordpiece", {"embedding_size": 16}),
     "mpnet": ("bytes", {}),
-    "gpt2": ("left", {}),
+    "gpt2": ("left", {}),  # absolute positions, reads the last token that is not padding
+    "xlnet": ("left, segments", {"summary_type": "last", "d_inner": 48, "d_head": 8, "max_position_embeddings": None}),  # relative positions, reads the last position
 }
 PACKED = ["bert", "roberta", "xlm-roberta", "electra", "electra, narrow", "distilbert"]
 PADDED = [family for family in FAMILIES if family not in PACKED]
@@ -63,8 +64,8 @@ def tokenizer(kind: str) -> Any:
         made.post_processor = processors.TemplateProcessing("<s> $A </s>", pair, [("<s>", 0), ("</s>", 2)])
         return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **SPECIAL)
     wordpiece = AutoTokenizer.from_pretrained(tiny_folder())
-    wordpiece.padding_side = "left" if kind == "left" else "right"
-    if kind != "wordpiece":
+    wordpiece.padding_side = "left" if kind.startswith("left") else "right"
+    if kind in ("no segments", "left"):
         wordpiece.model_input_names = ["input_ids", "attention_mask"]
     return wordpiece
 
@@ -73,3 +74,47 @@ def unigram_pieces() -> list[tuple[str, float]]:
     words = [word for word in tiny_vocabulary() if word.isalpha()]
     pieces = [f"▁{word}" for word in words] + ["▁", *(word for word in words if len(word) == 1), "é", "ing", "er"]
     return [(piece, 0.0) for piece in ROBERTA_LIKE] + [(piece, -float(i % 7 + 1)) for i, piece in enumerate(pieces)]
+
+
+def classifier(family: str, num_labels: int = 1, dropout: float = 0.0, seed: int = 0, **changes: Any) -> Any:
+    """A sequence classifier of two layers, H = 32, in eval mode, its weights drawn widely enough to tell pairs apart."""
+    kind, own = FAMILIES[family]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    settings = {"vocab_size": 300, "max_position_embeddings": 70, **sizes, "num_labels": num_labels}
+    settings |= {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+    settings |= {"pad_token_id": tokenizer(kind).pad_token_id, **dict.fromkeys(DROPOUTS, dropout), **own, **changes}
+    known = {name: value for name, value in settings.items() if value is not None}
+    config = AutoConfig.for_model(family.partition(",")[0], **known)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config)
+        for parameter in model.parameters():  # biases and norms too, so that none is without effect
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def tokens_of(family: str, pairs: list[tuple[str, str]], max_length: int = 64) -> Tokens:
+    return tokenize(tokenizer(FAMILIES[family][0]), pairs, max_length)
+
+
+def padding(model: Any, family: str) -> Padding:
+    return padding_of(model, tokenizer(FAMILIES[family][0]))
+
+
+def plain_scores(model: Any, family: str, pairs: list[tuple[str, str]], max_length: int = 64) -> torch.Tensor:
+    """What Hugging Face's own model says of its own tokenizer's output, one pair at a time: no padding anywhere."""
+    known = tokenizer(FAMILIES[family][0])
+    options = {"truncation": "longest_first", "max_length": max_length, "return_tensors": "pt"}
+    return torch.cat([model(**known([left], [right], **options)).logits for left, right in pairs])
+
+
+def words(count: int, seed: int) -> str:
+    """A text of `count` words."""
+    known = [word for word in tiny_vocabulary() if word.isalpha() and len(word) > 2]
+    return " ".join(np.random.default_rng(seed).choice(known, count).tolist())
+
+
+def pairs_of_all_lengths() -> list[tuple[str, str]]:
+    """Short and long, some of equal length, empty texts, texts that truncation cuts; in no order."""
+    sizes = [(1, 1), (9, 2), (0, 3), (2, 9), (0, 0), (5, 5), (40, 3), (3, 40), (50, 50), (1, 1), (5, 5), (12, 0)]
+    return [(words(left, 2 * i), words(right, 2 * i + 1)) for i, (left, right) in enumerate(sizes)]

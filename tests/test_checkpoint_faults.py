@@ -150,6 +150,15 @@ def test_death_at_every_file_operation(tmp_path, no_flush, scene):
     assert outcomes == [before] * moment + [2.0] * (len(outcomes) - moment)
 
 
+def test_a_replacement_cut_short_is_undone(tmp_path):
+    """Dead between the two renames: the checkpoint set aside is still found, and counts again afterwards."""
+    same_step_before(tmp_path)
+    os.rename(tmp_path / "step-00000002", tmp_path / ".replaced-step-00000002")
+    assert whole_version(tmp_path) == 1.0
+    saved(tmp_path, 3, 3.0, keep=2)
+    assert names(tmp_path) == ["step-00000002", "step-00000003"]
+
+
 def test_death_twice_in_a_replacement(tmp_path, no_flush):
     """A replacement cut short at any moment, then the save that repairs it cut short at any moment."""
     deaths = 0
@@ -209,6 +218,8 @@ def test_full_disk_at_every_file_operation(tmp_path, no_flush, scene, then_all):
                 expected = [before, 2.0]  # the new one if only the last flush failed
             refused = next(counter) > at
         assert whole_version(folder) in expected
+        # Set aside alone only where even the rename back was refused.
+        assert then_all or not (folder / ".replaced-step-00000002").exists() or (folder / "step-00000002").exists()
         assert not list(folder.glob(".partial-*"))
         saved(folder, 3, 3.0, keep=1)
         assert names(folder) == ["step-00000003"]

@@ -1,0 +1,139 @@
+"""Small training runs: data, a model, an evaluator, and what two runs are compared by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, read_sts, train
+from crossenc_kit.optimization import adamw
+from crossenc_kit.optimizer_state import optimizer_tensors
+
+WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@cache
+def sample() -> Pairs:
+    return read_sts(split="train")
+
+
+def sentences(count: int = 22) -> Pairs:
+    """Labelled pairs of the sample data, cut to 1 to 5 words a text so that lengths are ragged."""
+    pairs = sample().select(range(count))
+    return Pairs(_cut(pairs.left), _cut(pairs.right), pairs.labels)
+
+
+def _cut(texts: list[str]) -> list[str]:
+    return [" ".join(text.split()[: 1 + row % 5]) for row, text in enumerate(texts)]
+
+
+def candidate_lists(count: int = 9) -> Pairs:
+    """Groups of 2, 3, 4, 2, ... candidates, the first of each group being the right one."""
+    pairs = sample()
+    sizes = [2 + group % 3 for group in range(count)]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    labels = np.zeros(offsets[-1], dtype=np.float32)
+    labels[offsets[:-1]] = 1.0
+    left = [text for group, size in enumerate(sizes) for text in [pairs.left[group]] * size]
+    return Pairs(_cut(left), _cut(pairs.right[: len(left)]), labels, offsets)
+
+
+def softmax_loss(scores: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between a list's labels and the softmax of its scores, mean over lists."""
+    log_p = scores.masked_fill(~mask, -math.inf).log_softmax(dim=1).masked_fill(~mask, 0.0)
+    return -(labels * log_p).sum(dim=1).mean()
+
+
+def tiny(dropout: bool = True, num_labels: int = 1, seed: int = 0, **options: Any) -> CrossEncoder:
+    """The model of two layers, always with the same head."""
+    changes = {} if dropout else WITHOUT_DROPOUT
+    return CrossEncoder("tiny", num_labels=num_labels, seed=seed, device="cpu", config_kwargs=changes, **options)
+
+
+def up_and_down(model: CrossEncoder) -> dict[str, float]:
+    """A metric that jumps about with the weights: a best one in between, and a change of one bit is seen."""
+    score = float(np.mean(model.predict(sentences(3).texts, threads=1)))
+    return {"wave": math.sin(1e4 * score), "mean": score}
+
+
+@dataclass
+class Outcome:
+    """A run's result, model and optimizer."""
+
+    result: TrainingResult
+    model: CrossEncoder
+    optimizer: torch.optim.Optimizer
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self.model.model.state_dict().items()}
+
+    def digests(self) -> dict[str, str]:
+        """The bits of weights and optimizer, and the history but for the seconds."""
+        tensors, settings = optimizer_tensors(self.optimizer, self.model.model.named_parameters())
+        rows = without_seconds(self.result.history)
+        best = (self.result.best_step, self.result.best_score)
+        return {
+            "weights": digest(self.weights()),
+            "optimizer": digest(tensors) + hashlib.sha256(json.dumps(settings).encode()).hexdigest(),
+            "history": hashlib.sha256(json.dumps([rows, best]).encode()).hexdigest(),
+        }
+
+
+def without_seconds(history: Any) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """sha256 of names and bits: unlike `==`, it tells 0.0 from -0.0."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def run(
+    config: TrainingConfig | None = None,
+    data: Any = None,
+    loss: Any = "bce",
+    evaluator: Any = None,
+    *,
+    model: CrossEncoder | None = None,
+    optimizer: Callable[..., Any] = adamw,
+    on_row: Any = None,
+    **changes: Any,
+) -> Outcome:
+    """Train a fresh tiny model on the sentences, with `changes` to the settings."""
+    made: list[Any] = []
+
+    def remembered(groups: list[dict[str, Any]]) -> Any:
+        made.append(optimizer(groups))
+        return made[0]
+
+    model = model or tiny()
+    config = replace(config or TrainingConfig(batch_size=5, learning_rate=1e-3), **changes)
+    data = sentences() if data is None else data
+    result = train(model, data, loss, config, evaluator, on_row=on_row, optimizer=remembered)
+    return Outcome(result, model, made[0])
+
+
+# Settings that one process and two must agree on, with dropout: several micro-batches a step and a short
+# last step; a single micro-batch a step, so that one process has none; groups of candidates.
+SCENES: dict[str, dict[str, Any]] = {
+    "ragged": {"config": TrainingConfig(batch_size=8, epochs=2, token_budget=60, learning_rate=1e-3)},
+    "accumulated": {"config": TrainingConfig(batch_size=3, accumulation=3, epochs=2, learning_rate=1e-3)},
+    "one micro-batch": {"config": TrainingConfig(batch_size=6, epochs=2, learning_rate=1e-3)},
+    "groups": {
+        "config": TrainingConfig(batch_size=4, epochs=2, token_budget=100, learning_rate=1e-3),
+        "data": candidate_lists(),
+        "loss": softmax_loss,
+    },
+}
+LONG = TrainingConfig(batch_size=8, epochs=15, token_budget=60, learning_rate=1e-3)  # 45 steps
