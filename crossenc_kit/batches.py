@@ -178,9 +178,11 @@ def longest_first(sizes: np.ndarray, room: int) -> np.ndarray:
 def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
     """Row numbers sorted from long to short, cut so that rows x longest row stays within the budget.
 
-    A row longer than the budget is a batch of its own. Sorting puts rows of equal length together, which
-    is what both the packed and the padded forward pass want.
+    A row longer than the budget is a batch of its own; no batch has more than `max_rows`. Sorting puts
+    rows of equal length together, which is what both the packed and the padded forward pass want.
     """
+    if max_rows is not None and max_rows < 1:
+        raise ValueError(f"a batch has at least one row, got {max_rows} as the most")
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

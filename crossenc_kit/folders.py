@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 
@@ -17,14 +19,19 @@ def shipped(name: str) -> Path:
 
 
 @contextmanager
-def replace_folder(path: str | os.PathLike) -> Iterator[Path]:
+def replace_folder(path: str | os.PathLike, owned: Sequence[str] = ()) -> Iterator[Path]:
     """Give an empty folder beside `path` to write into; at the end it takes the place of `path`.
 
     Where the writing fails, `path` stays as it was. Files of an older folder that the new one does not
-    write are kept. Raises `OSError` naming the folder where it cannot be written.
+    write are kept, but for names that match a pattern of `owned`: those belong to the content that is
+    replaced. Raises `OSError` naming the folder where it cannot be written.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # where a link points to, so that the link stays
+    if target == Path.cwd():
+        raise OSError(f"cannot replace the current folder {str(target)!r}; choose a folder inside it")
     try:
+        if target.exists() and not target.is_dir():
+            raise FileExistsError(errno.EEXIST, f"{target.name} is a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
@@ -37,7 +44,7 @@ def replace_folder(path: str | os.PathLike) -> Iterator[Path]:
         for file in partial.rglob("*"):
             if file.is_file():
                 _flush(file)
-        _swap(partial, target)
+        _swap(partial, target, owned)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -48,19 +55,19 @@ def mend_folder(path: str | os.PathLike) -> None:
 
     Nobody else may be replacing it meanwhile.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     for left in target.parent.glob(f".{target.name}-*"):
         if not target.exists() and (left / target.name).is_dir():
             (left / target.name).rename(target)
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _swap(partial: Path, target: Path) -> None:
+def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
     if not target.exists():
         partial.rename(target)
         return
     for old in target.iterdir():
-        if not (partial / old.name).exists():
+        if not (partial / old.name).exists() and not any(fnmatch(old.name, pattern) for pattern in owned):
             (shutil.copytree if old.is_dir() else shutil.copy2)(old, partial / old.name)
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     target.rename(retired / target.name)

@@ -49,11 +49,7 @@ class History(Sequence[dict[str, Any]]):
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write JSON Lines, replacing the file in one move."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        _write(partial, "".join(dumps(row) + "\n" for row in self.rows))
-        os.replace(partial, path)
-        return path
+        return _replace(Path(path), "".join(dumps(row) + "\n" for row in self.rows))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> History:
@@ -112,16 +108,18 @@ def dumps(value: Any, indent: int | None = None) -> str:
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
     """Write a record as indented JSON, replacing the file in one move."""
-    path = Path(path)
+    return _replace(Path(path), dumps(value, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write JSON as UTF-8; half of a surrogate pair, which UTF-8 cannot hold, as its JSON escape."""
     partial = path.with_name(path.name + ".partial")
-    _write(partial, dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)  # half of it, where the disk is full
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    """JSON as UTF-8; half of a surrogate pair, which UTF-8 cannot hold, as its JSON escape."""
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def provenance(device: Any = None, **more: Any) -> dict[str, Any]:

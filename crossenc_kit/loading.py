@@ -20,6 +20,13 @@ OLD_SPELLINGS = {
     "default_activation_function": "activation_fn",
 }
 ST_CONFIG = "config_sentence_transformers.json"
+# What a saved model consists of: a save into an older model's folder leaves none of it behind to be mixed up.
+MODEL_FILES = ("model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG, "sentence_bert_config.json")
+MODEL_FILES += ("modules.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
+MODEL_FILES += ("spiece.model", "spm.model", "sentencepiece.bpe.model")
+# Families whose positions count from the padding token's id, so that their table holds fewer than it says.
+COUNTS_PADDING = {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"}
+COUNTS_PADDING |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 
 
 def merge_spellings(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
@@ -38,27 +45,32 @@ def merge_spellings(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any
     return merged
 
 
-def load_model(folder: str, where: dict, changes: dict, model_kwargs: dict, seed: int | None) -> Any:
-    """A Hugging Face sequence classifier, `changes` applied to its configuration.
+def load_model(
+    folder: str, where: dict, changes: dict, model_kwargs: dict, seed: int | None
+) -> tuple[Any, dict[str, Any]]:
+    """A Hugging Face sequence classifier, `changes` applied to its configuration, and its new weights by name.
 
     Raises `BackboneError` where it cannot be had or where weights other than the head's are missing.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    if changes.get("num_labels", 1) < 1:
+        raise ValueError(f"num_labels must be at least 1, got {changes['num_labels']}")
     try:
-        config = AutoConfig.from_pretrained(folder, **where, **changes)
-        if "num_labels" not in changes and not _has_head(config):
-            config.num_labels = 1
         with quiet_transformers(), torch.random.fork_rng(devices=[], enabled=seed is not None):
+            config = AutoConfig.from_pretrained(folder, **where, **changes)
+            if "num_labels" not in changes and not _has_head(config):
+                config.num_labels = 1
             if seed is not None:
                 torch.manual_seed(seed)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, output_loading_info=True, **where, **model_kwargs
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if Path(folder).is_dir():
-            raise BackboneError(f"the folder {folder!r} could not be loaded as a classifier: {error}") from error
+            raise _explain_folder(folder, error) from error
         raise explain_missing(folder, error) from error
     missing = [name for name in report["missing_keys"] if not _is_head(name)]
     if missing:
@@ -70,7 +82,30 @@ def load_model(folder: str, where: dict, changes: dict, model_kwargs: dict, seed
         # Weights mapped from a file start at odd addresses, where matrix products round otherwise than
         # elsewhere: a copy starts at a round one, and a run and its resumed twin agree to the last bit.
         tensor.data = tensor.data.clone()
-    return model
+    weights = model.state_dict()
+    resized = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
+    new = {name: weights[name].cpu().clone() for name in [*report["missing_keys"], *resized] if name in weights}
+    return model, new
+
+
+def _explain_folder(folder: str, error: Exception) -> BackboneError:
+    reason = str(error)
+    if type(error).__name__ == "SafetensorError":
+        reason += "; the save may have been cut off: save the model again, or take an earlier checkpoint"
+    elif "mismatched" in reason:  # says no more than that there is a report
+        reason = (
+            "its weights have other sizes than its configuration, or num_labels, asks for; "
+            'to begin with a new head: model_kwargs={"ignore_mismatched_sizes": True}'
+        )
+    return BackboneError(f"the folder {folder!r} could not be loaded as a classifier: {reason}")
+
+
+def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
+    """Whether some of the model's weights were given, and all of these are still as given."""
+    import torch
+
+    now = model.state_dict() if weights else {}
+    return bool(weights) and all(torch.equal(now[name], w.to(now[name])) for name, w in weights.items())
 
 
 def _has_head(config: Any) -> bool:
@@ -82,7 +117,7 @@ def _is_head(name: str) -> bool:
 
 
 def load_tokenizer(folder: str, where: dict, tokenizer_kwargs: dict, config: Any) -> Any:
-    """The tokenizer; raises `ValueError` where it has no padding token."""
+    """The tokenizer; raises `ValueError` where it has no padding token that the model knows."""
     from transformers import AutoTokenizer
 
     try:
@@ -92,23 +127,35 @@ def load_tokenizer(folder: str, where: dict, tokenizer_kwargs: dict, config: Any
         if Path(folder).is_dir():
             raise BackboneError(f"the folder {folder!r} has no tokenizer that loads: {error}") from error
         raise explain_missing(folder, error) from error
-    if tokenizer.pad_token_id is None:
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+        raise BackboneError(f"the tokenizer of {folder!r} has no vocabulary: tokenizer.json or vocab.txt is missing")
+    known = getattr(config, "vocab_size", None) or len(tokenizer)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:
+        what = "no padding token" if tokenizer.pad_token_id is None else "a padding token that its model does not know"
+        choice = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
         raise ValueError(
-            f"the tokenizer of {folder!r} has no padding token; choose one, "
-            f'for example tokenizer_kwargs={{"pad_token": {tokenizer.eos_token or "<pad>"!r}}}'
+            f"the tokenizer of {folder!r} has {what}; choose one, "
+            f'for example tokenizer_kwargs={{"pad_token": {choice!r}}}'
         )
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
-def longest_input(config: Any, tokenizer: Any) -> int:
-    """The most tokens a pair may have: the tokenizer's limit or the position table's, the smaller."""
-    limits = [512]
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and positions > 0:
-        counts_padding = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        limits = [positions - (config.pad_token_id + 1 if counts_padding else 0)]
+def longest_input(model: Any, tokenizer: Any, asked: int | None = None) -> int:
+    """The most tokens a pair may have: `asked`, else the tokenizer's limit or the model's, the smaller.
+
+    Raises `ValueError` where `asked` is more than the model has positions for.
+    """
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    limit = positions - (config.pad_token_id + 1 if config.model_type in COUNTS_PADDING else 0)
+    if asked is not None:
+        tables = {name.rpartition(".")[2] for name, _ in model.named_modules()} & {"position_embeddings", "wpe"}
+        if tables and 0 < limit < asked:
+            raise ValueError(f"max_length={asked}, but the model has positions for {limit} tokens only")
+        return asked
+    limits = [limit if positions > 0 else 512]
     if tokenizer.model_max_length and tokenizer.model_max_length < 1e9:  # 1e30 stands for "unknown"
         limits.append(int(tokenizer.model_max_length))
     return min(limits)
@@ -121,6 +168,8 @@ def find_activation(choice: Callable | str | None) -> Callable | None:
     """
     if choice is None or callable(choice):
         return choice
+    if not isinstance(choice, str):
+        raise TypeError(f"an activation is a function or the name of one, got {choice!r}")
     from torch import nn
 
     package, _, name = choice.rpartition(".")
@@ -130,7 +179,27 @@ def find_activation(choice: Callable | str | None) -> Callable | None:
     kind = getattr(nn, name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ValueError(f"unknown activation {choice!r}; use 'sigmoid', 'identity' or a module of torch.nn")
-    return kind()
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(f"the activation {choice!r} needs arguments; pass it ready made: {error}") from error
+
+
+def activation_path(activation: Callable) -> str:
+    """The name by which a saved model asks for its activation; warns where a name does not say it all."""
+    kind = type(activation)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        again = find_activation(path)
+    except ValueError:
+        path = "torch.nn.modules.linear.Identity"
+        again = find_activation(path)
+    if repr(again) != repr(activation):
+        warnings.warn(
+            f"the activation {activation!r} is saved as {again!r}; pass activation_fn when you load the model",
+            stacklevel=4,
+        )
+    return path
 
 
 def saved_activation(config: Any, folder: str) -> Callable:

@@ -17,7 +17,7 @@ from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
 from crossenc_kit.pairs import DataError, Pairs, as_text_pairs
-from crossenc_kit.workers import out_of_memory, side_by_side
+from crossenc_kit.workers import in_halves, side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,9 +82,9 @@ class CrossEncoder:
         if classifier_dropout is not None:
             changes["classifier_dropout"] = classifier_dropout
         self.folder = find_backbone(self.name)
-        self.model = loading.load_model(self.folder, where, changes, given["model_kwargs"] or {}, seed)
+        self.model, self.new_head = loading.load_model(self.folder, where, changes, given["model_kwargs"] or {}, seed)
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
-        self.max_length = max_length or loading.longest_input(self.model.config, self.tokenizer)
+        self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
         chosen = loading.find_activation(given["activation_fn"])
         self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder)
         self.card: dict[str, Any] = {"base_model": self.name}
@@ -100,6 +100,11 @@ class CrossEncoder:
     def num_labels(self) -> int:
         """Scores a pair gets (C)."""
         return int(self.model.config.num_labels)
+
+    @property
+    def untrained_head(self) -> bool:
+        """Whether the head still has the random weights that it started with."""
+        return loading.is_unchanged(self.model, self.new_head)
 
     @property
     def device(self) -> Any:
@@ -154,9 +159,11 @@ class CrossEncoder:
         Raises `DataError` for anything that is not a pair of strings.
         """
         pairs, single = as_text_pairs(sentences)
+        if self.untrained_head:
+            warnings.warn(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet", stacklevel=2)
         activation = loading.find_activation(activation_fn or activation_fct) or self.activation_fn
         scores = self._raw_scores(pairs, batch_size, token_budget, threads, show_progress_bar)
-        scores = activation(scores)
+        scores = activation(scores).detach()
         if apply_softmax and self.num_labels > 1:
             scores = scores.softmax(dim=1)
         scores = scores[:, 0] if self.num_labels == 1 else scores
@@ -183,9 +190,12 @@ class CrossEncoder:
         bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=0 if progress else 2)
         threads = min(threads or torch.get_num_threads(), len(batches)) if on_cpu else 1
 
+        @torch.inference_mode()
+        def write(rows: np.ndarray) -> None:
+            scores[torch.as_tensor(rows)] = self.scores(tokens, rows).float().cpu()
+
         def work(rows: np.ndarray) -> None:
-            with torch.inference_mode():
-                self._score_into(scores, tokens, rows)
+            in_halves(write, rows)
             bar.update(len(rows))
 
         was_training = self.model.training
@@ -196,22 +206,6 @@ class CrossEncoder:
         finally:
             self.model.train(was_training)
         return scores
-
-    def _score_into(self, scores: Tensor, tokens: Tokens, rows: np.ndarray) -> None:
-        """Write the raw scores of some rows; a batch that memory cannot hold is halved."""
-        import torch
-
-        try:
-            scores[torch.as_tensor(rows)] = self.scores(tokens, rows).float().cpu()
-            return
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not out_of_memory(error) or len(rows) == 1:
-                raise
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(rows) // 2
-        self._score_into(scores, tokens, rows[:half])
-        self._score_into(scores, tokens, rows[half:])
 
     def rank(
         self,
@@ -240,6 +234,10 @@ class CrossEncoder:
             raise ValueError(f"ranking needs one score a pair, this model has num_labels={self.num_labels}")
         if len(queries) != len(documents):
             raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
+        if isinstance(queries, str) or any(isinstance(texts, str) for texts in documents):
+            raise DataError("the documents of a query are a list of texts, got one string; put it in a list")
+        if top_k is not None and top_k < 0:
+            raise ValueError(f"top_k must not be negative, got {top_k}")
         pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
         scores = self.predict(pairs, **options)
         ranking: list[list[dict[str, Any]]] = []
@@ -260,7 +258,7 @@ class CrossEncoder:
         The folder appears whole or not at all: it is written beside its place and moved there.
         """
         self._remember_activation()
-        with replace_folder(path) as partial, loading.quiet_transformers():
+        with replace_folder(path, loading.MODEL_FILES) as partial, loading.quiet_transformers():
             self.model.save_pretrained(partial, **options)
             self.tokenizer.save_pretrained(partial)
             (partial / "README.md").write_text(
@@ -284,8 +282,7 @@ class CrossEncoder:
 
     def _remember_activation(self) -> None:
         """Put the activation and the length into the configuration, for us and sentence-transformers."""
-        kind = type(self.activation_fn)
-        path = f"{kind.__module__}.{kind.__qualname__}"
+        path = loading.activation_path(self.activation_fn)
         self.model.config.sentence_transformers = {"activation_fn": path}
         self.model.config.sbert_ce_default_activation_function = path
         self.tokenizer.model_max_length = self.max_length

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -258,8 +258,12 @@ def as_text_pairs(sentences: Any) -> tuple[list[tuple[str, str]] | Pairs, bool]:
     """The pairs to score, and whether the caller gave a single one."""
     if isinstance(sentences, Pairs):
         return sentences, False
+    if isinstance(sentences, InputExample):
+        return as_text_pairs([sentences])[0], True
     if isinstance(sentences, str):
         raise DataError(f"expected a pair of texts or a list of pairs, got one string {sentences[:40]!r}")
+    if isinstance(sentences, (Mapping, Set)) or not isinstance(sentences, Iterable):
+        raise DataError(f"expected a pair of texts or a list of pairs, got {type(sentences).__name__}")
     rows = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     single = bool(rows) and not isinstance(rows[0], (list, tuple, np.ndarray)) and not hasattr(rows[0], "texts")
     pairs = []

@@ -93,19 +93,31 @@ def keep_best(run: Run) -> None:
         run.state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
     if run.folder is not None and run.processes.is_main:
         _describe_result(run)
-        run.model.save_pretrained(run.folder / "best")
+        _save_model(run, run.folder / "best")
 
 
 def save_models(run: Run) -> None:
     """At the end: save the last model, and leave the best weights in the model where asked for."""
     _describe_result(run)
     if run.folder is not None and run.processes.is_main:
-        run.model.save_pretrained(run.folder / "last")
+        _save_model(run, run.folder / "last")
         run.state.history.save(run.folder / "history.jsonl")
     best = run.state.best_weights
     if best is not None and run.state.best_step != run.state.step:
         run.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
     run.model.model.eval()
+
+
+def _save_model(run: Run, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        run.model.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise checkpoint.CheckpointError(
+            f"could not save the model in {folder}: {error}. What was there, and the checkpoints, are untouched. "
+            "Free some space or make the folder writable, then resume"
+        ) from error
 
 
 def describe_run(run: Run) -> None:

@@ -92,8 +92,11 @@ def write_status(folder: str | os.PathLike, status: str, **more: Any) -> Path:
     path = Path(folder) / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(".status.json.partial")
-    write_text(partial, dumps({"status": status, **more}, indent=2) + "\n")
-    os.replace(partial, path)
+    try:
+        write_text(partial, dumps({"status": status, **more}, indent=2) + "\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)  # half of it, where the disk is full
     return path
 
 

@@ -65,7 +65,7 @@ def check_config(config: TrainingConfig) -> None:
             raise ValueError(f"{name} must be a whole number, {least} or more{or_none}, got {value!r}")
     for name in FACTORS:
         value = getattr(config, name)
-        if not (isinstance(value, Real) and 0 <= value < math.inf):  # a NaN is not
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):  # a NaN is not
             raise ValueError(f"{name} must be a number, 0 or more, got {value!r}")
     if config.save_steps and not config.output_dir:
         raise ValueError("save_steps needs an output_dir to save into")

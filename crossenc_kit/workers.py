@@ -29,8 +29,26 @@ def side_by_side(work: Callable[[np.ndarray], None], batches: Sequence[np.ndarra
         torch.set_num_threads(before)
 
 
+def in_halves(work: Callable[[np.ndarray], None], rows: np.ndarray) -> None:
+    """Run `work` on rows; where memory cannot hold them, on one half after the other, down to a single row."""
+    import torch
+
+    try:
+        work(rows)
+        return
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if not out_of_memory(error) or len(rows) == 1:
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(rows) // 2
+    in_halves(work, rows[:half])
+    in_halves(work, rows[half:])
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch's says that memory, of the GPU or the CPU, did not suffice."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    said = ("allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuBLAS
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

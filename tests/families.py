@@ -10,14 +10,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
+from crossenc_kit import CrossEncoder
 from crossenc_kit.backbones import tiny_folder, tiny_vocabulary
 from crossenc_kit.batches import Tokens, tokenize
 from crossenc_kit.packed import Padding, padding_of
 
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g"), ("Ġ", "a"), ("r", "e")]
-SPECIAL = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
-SPECIAL |= {"pad_token": "<pad>", "unk_token": "<unk>"}
-ROBERTA_LIKE = ["<s>", "<pad>", "</s>", "<unk>"]  # the padding token's id is 1
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]  # as RoBERTa's: the padding token's id is 1
+ROBERTA_LIKE = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+ROBERTA_LIKE |= {"pad_token": "<pad>", "unk_token": "<unk>", "model_input_names": ["input_ids", "attention_mask"]}
 
 # The tokenizer of each family; ELECTRA also with embeddings narrower than its layers.
 FAMILIES = {
@@ -35,8 +36,10 @@ FAMILIES = {
     "modernbert": ("no segments", {"local_attention": 8, "global_attn_every_n_layers": 2}),
     "albert": ("wordpiece", {"embedding_size": 16}),
     "mpnet": ("bytes", {}),
-    "gpt2": ("left", {}),  # absolute positions, reads the last token that is not padding
-    "xlnet": ("left, segments", {"summary_type": "last", "d_inner": 48, "d_head": 8, "max_position_embeddings": None}),  # relative positions, reads the last position
+    # absolute positions, reads the last token that is not padding
+    "gpt2": ("left", {}),
+    # relative positions, reads the last position
+    "xlnet": ("left, segments", {"summary_type": "last", "d_inner": 48, "d_head": 8, "max_position_embeddings": None}),
 }
 PACKED = ["bert", "roberta", "xlm-roberta", "electra", "electra, narrow", "distilbert"]
 PADDED = [family for family in FAMILIES if family not in PACKED]
@@ -50,19 +53,19 @@ def tokenizer(kind: str) -> Any:
     """`wordpiece` (as BERT's, with and without segment ids, padding on the left), `bytes` or `unigram`."""
     if kind == "bytes":
         letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-        pieces = [*ROBERTA_LIKE, *letters, *("".join(pair) for pair in MERGES)]
+        pieces = [*SPECIAL, *letters, *("".join(pair) for pair in MERGES)]
         made = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, MERGES))
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         made.decoder = decoders.ByteLevel()
         made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-        return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **SPECIAL)
+        return PreTrainedTokenizerFast(tokenizer_object=made, **ROBERTA_LIKE)
     if kind == "unigram":
         made = Tokenizer(models.Unigram(unigram_pieces(), unk_id=3))
         made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
         made.pre_tokenizer = pre_tokenizers.Metaspace()
         pair = "<s> $A </s> </s> $B </s>"
         made.post_processor = processors.TemplateProcessing("<s> $A </s>", pair, [("<s>", 0), ("</s>", 2)])
-        return PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=["input_ids", "attention_mask"], **SPECIAL)
+        return PreTrainedTokenizerFast(tokenizer_object=made, **ROBERTA_LIKE)
     wordpiece = AutoTokenizer.from_pretrained(tiny_folder())
     wordpiece.padding_side = "left" if kind.startswith("left") else "right"
     if kind in ("no segments", "left"):
@@ -73,11 +76,11 @@ def tokenizer(kind: str) -> Any:
 def unigram_pieces() -> list[tuple[str, float]]:
     words = [word for word in tiny_vocabulary() if word.isalpha()]
     pieces = [f"▁{word}" for word in words] + ["▁", *(word for word in words if len(word) == 1), "é", "ing", "er"]
-    return [(piece, 0.0) for piece in ROBERTA_LIKE] + [(piece, -float(i % 7 + 1)) for i, piece in enumerate(pieces)]
+    return [(piece, 0.0) for piece in SPECIAL] + [(piece, -float(i % 7 + 1)) for i, piece in enumerate(pieces)]
 
 
 def classifier(family: str, num_labels: int = 1, dropout: float = 0.0, seed: int = 0, **changes: Any) -> Any:
-    """A sequence classifier of two layers, H = 32, in eval mode, its weights drawn widely enough to tell pairs apart."""
+    """A sequence classifier of two layers, H = 32, in eval mode; weights wide enough to tell pairs apart."""
     kind, own = FAMILIES[family]
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     settings = {"vocab_size": 300, "max_position_embeddings": 70, **sizes, "num_labels": num_labels}
@@ -118,3 +121,13 @@ def pairs_of_all_lengths() -> list[tuple[str, str]]:
     """Short and long, some of equal length, empty texts, texts that truncation cuts; in no order."""
     sizes = [(1, 1), (9, 2), (0, 3), (2, 9), (0, 0), (5, 5), (40, 3), (3, 40), (50, 50), (1, 1), (5, 5), (12, 0)]
     return [(words(left, 2 * i), words(right, 2 * i + 1)) for i, (left, right) in enumerate(sizes)]
+
+
+def fitted(num_labels: int = 1, **options: Any) -> CrossEncoder:
+    """A tiny model whose weights tell pairs apart, as if it were trained."""
+    model = CrossEncoder("tiny", num_labels, seed=3, device="cpu", **options)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return model

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from crossenc_kit import __version__
 from crossenc_kit.history import History, describe_device, dumps, plain, provenance, write_json
 
-VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-VALUES |= st.text() | st.lists(st.integers() | st.text())
+NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.none() | st.booleans() | NUMBERS | st.text() | st.lists(st.integers() | st.text())
 SEPARATORS = (
     "line\u2028paragraph\u2029next\u0085line\x0bfeed\x0c\x1c\r\n\t"  # all of these end a line for str.splitlines
 )

@@ -1,4 +1,4 @@
-"""A run that was stopped, broken off or robbed of a checkpoint goes on to the bits of an uninterrupted one, or says why not."""
+"""A run that was stopped or broken off goes on to the same bits as an uninterrupted one, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -170,31 +171,40 @@ def test_a_run_cut_by_max_steps_goes_on_as_exactly(tmp_path):
 # --- early stopping and the best ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [2, 3, 4, 5, 6])
-def test_patience_goes_on_counting(tmp_path, step):
-    changes = {"evaluator": steadily_worse, "patience": 3, "save_steps": 1}
-    whole = go(tmp_path / "whole", **changes)
-    assert (whole.result.status, whole.result.steps, whole.result.best_step) == ("early", 8, 2)
-    interrupted(tmp_path / "run", step, ask_to_stop, **changes)
-    outcome = go(tmp_path / "run", resume=True, **changes)
-    assert outcome.digests() == whole.digests()
-    assert outcome.result.status == "early"
+@cache
+def first_embeddings():
+    return tiny().model.state_dict()["bert.embeddings.word_embeddings.weight"].clone()
 
 
 def steadily_worse(model):
-    """Falls as the word embeddings move away from where they began."""
-    name = "bert.embeddings.word_embeddings.weight"
-    moved = model.model.state_dict()[name] - tiny().model.state_dict()[name]
+    """Falls as the word embeddings move away from where they began: the first evaluation is the best."""
+    moved = model.model.state_dict()["bert.embeddings.word_embeddings.weight"] - first_embeddings()
     return {"wave": -float(moved.abs().sum())}
 
 
-def test_a_run_that_ended_early_has_ended(tmp_path):
-    changes = {"evaluator": steadily_worse, "save_steps": 2}
-    ended = go(tmp_path, **changes)
-    assert read_status(tmp_path) == {"status": "finished", "step": 8, "total_steps": 15, "reason": "early"}
-    again = go(tmp_path, resume=True, on_row=pytest.fail, **changes)
-    assert again.digests() == ended.digests()
-    assert (again.result.status, again.result.steps) == ("early", 8)
+@pytest.fixture(scope="module")
+def early(tmp_path_factory):
+    """A run that patience ends after evaluations at the steps 2 (the best), 4, 6 and 8, and its folder."""
+    folder = tmp_path_factory.mktemp("early")
+    outcome = go(folder, evaluator=steadily_worse)
+    assert (outcome.result.status, outcome.result.steps, outcome.result.best_step) == ("early", 8, 2)
+    return outcome, folder
+
+
+@pytest.mark.parametrize("step", [2, 4, 5])
+def test_patience_goes_on_counting(tmp_path, early, step):
+    interrupted(tmp_path, step, ask_to_stop, evaluator=steadily_worse)
+    outcome = go(tmp_path, resume=True, evaluator=steadily_worse)
+    assert_as_whole(outcome, tmp_path, early)
+    assert outcome.result.status == "early"
+
+
+def test_a_run_that_ended_early_has_ended(tmp_path, early):
+    shutil.copytree(early[1], tmp_path / "run")
+    assert read_status(tmp_path / "run") == {"status": "finished", "step": 8, "total_steps": 15, "reason": "early"}
+    outcome = go(tmp_path / "run", resume=True, on_row=pytest.fail, evaluator=pytest.fail)
+    assert_as_whole(outcome, tmp_path / "run", early)
+    assert (outcome.result.status, outcome.result.steps) == ("early", 8)
 
 
 def test_asked_to_stop_when_patience_ran_out_it_has_ended_early(tmp_path):
@@ -217,7 +227,7 @@ def test_best_weights_that_are_gone_are_warned_of(tmp_path):
     changes = {"evaluator": steadily_worse, "patience": None}
     interrupted(tmp_path, 9, ask_to_stop, **changes)
     shutil.rmtree(tmp_path / "best")
-    with pytest.warns(UserWarning, match=r"best.model.safetensors is missing: the best weights so far, of step 2, are lost"):
+    with pytest.warns(UserWarning, match=r"best.model.safetensors is missing: the best .* of step 2, are lost"):
         go(tmp_path, resume=True, **changes)
 
 
@@ -261,7 +271,7 @@ def test_resuming_what_never_began_begins(tmp_path, whole):
 def test_another_runs_folder_is_refused(robbed, tmp_path):
     shutil.copytree(robbed, tmp_path / "run")
     before = read_status(tmp_path / "run"), names(tmp_path / "run" / "checkpoints")
-    with pytest.raises(CheckpointError, match=r"holds the checkpoints of another run; pass resume=True to go on with it"):
+    with pytest.raises(CheckpointError, match="holds the checkpoints of another run; pass resume=True to go on"):
         go(tmp_path / "run")
     assert (read_status(tmp_path / "run"), names(tmp_path / "run" / "checkpoints")) == before
 
@@ -279,16 +289,17 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
         ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" in this run'),
         ({"data": sentences(21)}, r'data: "[0-9a-f]{64}" in'),
         ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" in this run'),
-        ({"model": tiny(dropout=False)}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 in"),
-        ({"model": tiny(max_length=64)}, r"model\.max_length: 256 in the checkpoint, 64 in this run"),
-        ({"model": tiny(classifier_dropout=0.3)}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 in this run"),
+        ({"model": {"dropout": False}}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 in"),
+        ({"model": {"max_length": 64}}, r"model\.max_length: 256 in the checkpoint, 64 in this run"),
+        ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 in"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
 def test_a_changed_setting_is_named(robbed, tmp_path, changes, message):
     shutil.copytree(robbed, tmp_path / "run")
+    model = tiny(**changes.get("model", {}))
     with pytest.raises(CheckpointError, match=message):
-        go(tmp_path / "run", resume=True, **changes)
+        go(tmp_path / "run", resume=True, **{**changes, "model": model})
     assert read_status(tmp_path / "run")["status"] == "failed"  # as the run that was broken off left it
     assert read_status(tmp_path / "run")["error"] == "ZeroDivisionError: broken off"
 
@@ -346,21 +357,20 @@ def test_no_whole_checkpoint_begins_anew_and_says_so(robbed, tmp_path, whole):
     shutil.copytree(robbed, tmp_path / "run")
     for folder in (tmp_path / "run" / "checkpoints").iterdir():
         truncate(folder)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match=r"is damaged"), pytest.warns(UserWarning, match="the run starts anew"):
         outcome = go(tmp_path / "run", resume=True)
-    assert [str(w.message) for w in caught if "the run starts anew" in str(w.message)]
     assert_as_whole(outcome, tmp_path / "run", whole)
 
 
 # --- a disk that fills ----------------------------------------------------------------------------
 
 
-def refuse(*_):
+def refuse(*_, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_checkpoint_that_does_not_fit(tmp_path, whole, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="could not save step 6 .*No space left"):
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"could not save step 6 .*No space left"):
         go(tmp_path, on_row=at_step(5, lambda: patch.setattr(checkpoint, "_write_all", refuse)))
     assert newest(tmp_path / "checkpoints").step == 3
     assert names(tmp_path / "checkpoints") == ["step-00000003"]
@@ -373,15 +383,18 @@ def test_a_checkpoint_that_does_not_fit(tmp_path, whole, monkeypatch):
 @pytest.mark.parametrize("step", [7, 15])
 def test_a_model_or_history_that_does_not_fit(tmp_path, whole, monkeypatch, step):
     """Neither best/, nor last/, nor the history can be written from then on, nor even the status."""
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"), pytest.warns(UserWarning) as caught:
 
-        def fill():
-            patch.setattr(CrossEncoder, "save_pretrained", refuse)
-            patch.setattr(History, "save", refuse)
-            patch.setattr("crossenc_kit.training.write_status", refuse)
+    def fill():
+        patch.setattr(CrossEncoder, "save_pretrained", refuse)
+        patch.setattr(History, "save", refuse)
+        patch.setattr("crossenc_kit.training.write_status", refuse)
 
+    with (
+        monkeypatch.context() as patch,
+        pytest.warns(UserWarning, match=r"status.json could not be written .*No space"),
+        pytest.raises((OSError, CheckpointError), match="No space left"),
+    ):
         go(tmp_path, on_row=at_step(step, fill))
-    assert [str(w.message) for w in caught if "status.json could not be written" in str(w.message)]
     assert read_status(tmp_path)["status"] == "running"
     assert newest(tmp_path / "checkpoints").step in (6, 9, 15)
     assert_as_whole(go(tmp_path, resume=True), tmp_path, whole)
@@ -405,9 +418,9 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-@pytest.mark.parametrize("left", [0, 5_000, 300_000, 1_000_000])
+@pytest.mark.parametrize("left", [0, 5_000, 300_000, 1_000_000])  # bytes
 def test_a_really_full_disk(small_disk, whole, left):
-    """Something else fills the disk after step 4 but for some bytes: the first checkpoint stays, and the run goes on later."""
+    """Others fill the disk after step 4: the first checkpoint stays, and the run goes on once there is room."""
     run_folder, ballast = small_disk / "run", small_disk / "ballast"
 
     def fill():
@@ -418,7 +431,7 @@ def test_a_really_full_disk(small_disk, whole, left):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises((OSError, CheckpointError, safetensors.SafetensorError), match="No space left|os error 28"):
+        with pytest.raises((OSError, CheckpointError), match="No space left"):
             go(run_folder, on_row=at_step(4, fill))
     assert newest(run_folder / "checkpoints").step >= 3
     assert read_status(run_folder)["status"] == ("failed" if left else "running")

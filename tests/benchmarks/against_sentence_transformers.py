@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import MEBIBYTE, Comparison, in_own_process, interleave, peak_memory, table
+from measure import MEBIBYTE, Comparison, check_equal, check_precise, in_own_process, interleave, peak_memory, table
 from workloads import BATCH_SIZE, Work, load_work
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("ours", "theirs")
+PRECISIONS = ("fp32", "bf16")
 PACKAGES = {"ours": "crossenc_kit", "theirs": "sentence_transformers"}
 LEARNING_RATE = 5e-5
 COMPARED_STEPS = 4  # training steps whose losses must agree
-TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}  # bf16 has 8 bits: one unit of a score near 1 is 4e-3
+TOLERANCE = 1e-4  # of scores and losses in fp32
 TARGETS = {"predict": (1.75, 2.0), "rank": (2.2, 2.5), "train": (2.6, 3.0)}  # gains on a CPU: wanted, hoped for
 IMPORT_SECONDS = 0.1
 
@@ -71,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="the parts to run")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--precision", nargs="+", choices=TOLERANCE, help="default: fp32, on cuda also bf16")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, help="default: fp32, on cuda also bf16")
     parser.add_argument("--peer-batch-size", type=int, help="pairs in a batch of theirs (default: their default)")
     parser.add_argument("--pairs", type=int, default=1500, help="pairs to score")
     parser.add_argument("--queries", type=int, default=4, help="queries to rank passages for")
@@ -79,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help=f"training steps of {BATCH_SIZE} pairs in a run")
     settings = parser.parse_args()
     on_gpu = settings.device.startswith("cuda")
-    settings.precision = settings.precision or (["fp32", "bf16"] if on_gpu else ["fp32"])
+    settings.precision = settings.precision or list(PRECISIONS if on_gpu else PRECISIONS[:1])
     return settings
 
 
@@ -110,7 +112,9 @@ def make_weights(name: str, folder: str, pairs: list[tuple[str, str]]) -> None:
     from crossenc_kit import CrossEncoder
 
     model = CrossEncoder(name, num_labels=1, seed=0, device="cpu")
-    raw = model.predict(pairs[:200], activation_fn="identity", show_progress_bar=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the head is untrained
+        raw = model.predict(pairs[:200], activation_fn="identity", show_progress_bar=False)
     head = [module for module in model.model.modules() if isinstance(module, torch.nn.Linear)][-1]
     with torch.no_grad():  # scores with mean 0 and standard deviation 1 before the sigmoid
         head.bias.sub_(float(raw.mean())).div_(float(raw.std()))
@@ -197,36 +201,32 @@ def compare_speed(task: str, folder: str, work: Work, settings: argparse.Namespa
     """Pairs a second in each precision, after a look at whether both sides compute the same."""
     counts = {"predict": len(work.pairs), "rank": sum(map(len, work.documents)), "train": len(work.train)}
     for precision in settings.precision:
-        if task == "train":
-            compare_losses(folder, work, settings, precision)
         weights = "fp32" if task == "train" else precision  # training in bf16 is autocast over fp32 weights
         runs = {
             side: partial(TASKS[task], side, load(side, folder, settings.device, weights), work, settings, precision)
             for side in SIDES
         }
-        seconds, answers = interleave(runs, settings.repeats, synchronizer(settings.device))
-        if task != "train":
-            check_equal(f"{task}, {precision}", answers, TOLERANCE[precision])
+        compare_answers(task, folder, work, settings, precision)
+        seconds = interleave(runs, settings.repeats, synchronizer(settings.device))
         ours, theirs = ([counts[task] / value for value in seconds[side]] for side in SIDES)
         least, aim = TARGETS[task] if (settings.device, precision) == ("cpu", "fp32") else (None, None)
         yield Comparison(f"{task}, {precision}", "pairs/s", ours, theirs, True, least, aim)
 
 
-def compare_losses(folder: str, work: Work, settings: argparse.Namespace, precision: str) -> None:
-    """The losses of the first steps, dropout off: equal only if batches, gradients and updates are."""
-    short = replace(work, train=work.train[: COMPARED_STEPS * BATCH_SIZE])
-    models = {side: load(side, folder, settings.device, dropout=False) for side in SIDES}
-    losses = {side: train(side, models[side], short, settings, precision) for side in SIDES}
-    check_equal(f"train, {precision}", losses, TOLERANCE[precision])
+def compare_answers(task: str, folder: str, work: Work, settings: argparse.Namespace, precision: str) -> None:
+    """Scores, or the losses of the first steps with dropout off: equal only if batches, gradients, updates are."""
+    work = replace(work, train=work.train[: COMPARED_STEPS * BATCH_SIZE])
 
+    def answer(side: str, precision: str) -> np.ndarray:
+        weights = "fp32" if task == "train" else precision
+        model = load(side, folder, settings.device, weights, dropout=False)
+        return np.asarray(TASKS[task](side, model, work, settings, precision), dtype=float)
 
-def check_equal(name: str, answers: dict[str, np.ndarray], tolerance: float) -> None:
-    """End the benchmark where the two sides do not agree."""
-    ours, theirs = (np.asarray(answers[side], dtype=float) for side in SIDES)
-    difference = float(np.abs(ours - theirs).max())
-    print(f"{name}: largest difference of {len(ours)} values {difference:.1e} (they span {np.ptp(theirs):.2f})")
-    if not difference <= tolerance:
-        raise SystemExit(f"{name}: ours and theirs differ by {difference:.1e}, more than {tolerance:.0e}")
+    ours, theirs = (answer(side, precision) for side in SIDES)
+    if precision == "fp32":
+        check_equal(task, ours, theirs, TOLERANCE)
+    else:  # two orders of rounding: neither is right, so both are held against fp32
+        check_precise(f"{task}, {precision}", ours, theirs, answer("theirs", "fp32"))
 
 
 def synchronizer(device: str) -> Callable[[], Any]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MEBIBYTE = 1 << 20
 
 
@@ -67,13 +69,14 @@ class Comparison:
 
 def interleave(
     sides: Mapping[str, Callable[[], Any]], repeats: int, synchronize: Callable[[], Any] = lambda: None
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of each side's runs, taken in turns (A B A B ...), and what each side answered at first.
+) -> dict[str, list[float]]:
+    """Seconds of each side's runs, taken in turns (A B A B ...).
 
     Turns let a slow minute of the machine hit both sides. The first run of each is not counted: it warms
     caches and allocators. `synchronize` waits for a device that works asynchronously.
     """
-    answers = {name: run() for name, run in sides.items()}
+    for run in sides.values():
+        run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
@@ -83,13 +86,30 @@ def interleave(
             run()
             synchronize()
             seconds[name].append(time.perf_counter() - start)
-    return seconds, answers
+    return seconds
+
+
+def check_equal(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
+    """Print how far two sides' answers `(N,)` are apart; end the benchmark where that is too far."""
+    difference = float(np.abs(ours - theirs).max())
+    print(f"{name}: largest difference of {len(ours)} values {difference:.1e} (they span {np.ptp(theirs):.2f})")
+    if not difference <= tolerance:
+        raise SystemExit(f"{name}: ours and theirs differ by {difference:.1e}, more than {tolerance:.0e}")
+
+
+def check_precise(name: str, ours: np.ndarray, theirs: np.ndarray, exact: np.ndarray) -> None:
+    """Print how far both sides are from exact answers `(N,)`; end the benchmark where we are clearly further."""
+    error, peer = (float(np.sqrt(np.mean((side - exact) ** 2))) for side in (ours, theirs))
+    print(f"{name}: root mean square error of {len(ours)} values {error:.1e}, theirs {peer:.1e}")
+    if not error <= 1.5 * peer + 1e-6:
+        raise SystemExit(f"{name}: our error {error:.1e} is more than one and a half times theirs, {peer:.1e}")
 
 
 def peak_memory() -> float:
     """The most memory this process ever had resident, in MiB.
 
-    Linux starts a child's `ru_maxrss` at its parent's size; the mark in /proc is the process's own.
+    Linux starts a child's `ru_maxrss` at its parent's size; the mark in /proc is the process's own,
+    exact to a fraction of a MiB.
     """
     status = Path("/proc/self/status")
     if status.is_file():
