@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\'\"]+[/\\])+")  # of an absolute path; not of a URL
 
 
 def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     """A Hugging Face README in Markdown from a run's facts; every text that comes from data is escaped.
 
+    Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
     `card` keys, all optional: `base_model`, `data` (name to facts), `settings`, `metrics`, `command`,
     `provenance`, `limits` (a list of sentences).
     """
@@ -18,28 +24,28 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     for title, key in (("Training data", "data"), ("Settings", "settings"), ("Results", "metrics")):
         lines += _table(title, card.get(key))
     if card.get("command"):
-        lines += ["## Made by", "", "```", str(card["command"]).replace("```", "'''"), "```", ""]
+        lines += ["## Made by", "", "```", without_folders(card["command"]).replace("```", "'''"), "```", ""]
     limits = card.get("limits") or [
         "It was measured on the data named above and on nothing else.",
         f"Pairs longer than {max_length} tokens are cut at the end.",
         "Scores order pairs; they are not calibrated probabilities unless the results above say so.",
     ]
-    lines += ["## Limits", "", *(f"- {escape(limit)}" for limit in limits), ""]
+    lines += ["## Limits", "", *(f"- {escape(without_folders(limit))}" for limit in limits), ""]
     lines += _table("Versions", (card.get("provenance") or {}).get("versions"))
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _front_matter(card: dict[str, Any]) -> list[str]:
-    base = str(card.get("base_model", ""))
+    base = str(card.get("base_model", ""))  # a folder of this machine is not named
     lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags:", "- cross-encoder"]
-    if base.count("/") == 1 and not base.startswith((".", "/")):  # a hub name, not a folder of this machine
+    if HUB_NAME.fullmatch(base) and not base.startswith(".") and not os.path.isdir(base):
         lines.append(f"base_model: {base}")
     return [*lines, "---"]
 
 
 def _summary(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     what = "one score" if num_labels == 1 else f"{num_labels} scores"
-    base = str(card.get("base_model", "an unnamed model")).rstrip("/").split("/")[-1]
+    base = re.split(r"[/\\]", str(card.get("base_model") or "an unnamed model").rstrip("/\\"))[-1]
     reads = f"Reads two texts together and gives the pair {what}."
     return f"{reads} Base model: {escape(base)}. Longest input: {max_length} tokens."
 
@@ -56,7 +62,12 @@ def _short(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
-    return str(value)
+    return without_folders(value)
+
+
+def without_folders(text: Any) -> str:
+    """The text with absolute paths cut to their last part."""
+    return FOLDERS.sub("", str(text))
 
 
 def escape(text: Any) -> str:
@@ -69,6 +80,8 @@ def escape(text: Any) -> str:
         ("|", "&#124;"),
         ("[", "&#91;"),
         ("`", "&#96;"),
+        ("://", "&#58;//"),
+        ("www.", "www&#46;"),
     ):
         plain = plain.replace(character, entity)
     return plain

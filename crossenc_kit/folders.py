@@ -68,15 +68,24 @@ def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
         return
     for old in target.iterdir():
         if not (partial / old.name).exists() and not any(fnmatch(old.name, pattern) for pattern in owned):
-            (shutil.copytree if old.is_dir() else shutil.copy2)(old, partial / old.name)
+            _copy(old, partial / old.name)
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     target.rename(retired / target.name)
     try:
         partial.rename(target)
     except OSError:
         (retired / target.name).rename(target)
+        retired.rmdir()
         raise
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def _copy(old: Path, new: Path) -> None:
+    """A file, a folder or a link, the link as it is."""
+    if old.is_dir() and not old.is_symlink():
+        shutil.copytree(old, new, symlinks=True)
+    else:
+        shutil.copy2(old, new, follow_symlinks=False)
 
 
 def _flush(file: Path) -> None:
