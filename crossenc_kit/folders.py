@@ -13,9 +13,15 @@ from pathlib import Path
 
 
 def shipped(name: str) -> Path:
-    """The folder `name` ("data", "notebooks") that travels with the kit: in the package, or in a checkout above it."""
+    """The folder `name` ("data", "notebooks") that travels with the kit, whether or not it is there."""
+    places = shipped_places(name)
+    return next((place for place in places if place.is_dir()), places[-1])
+
+
+def shipped_places(name: str) -> list[Path]:
+    """Where a folder that travels with the kit may be: in the package (a wheel), or beside it (a checkout)."""
     package = Path(__file__).resolve().parent
-    return package / name if (package / name).is_dir() else package.parent / name
+    return [package / name, package.parent / name]
 
 
 @contextmanager

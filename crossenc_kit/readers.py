@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.folders import shipped
+from crossenc_kit.folders import shipped, shipped_places
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, check_label, check_text
 from crossenc_kit.tables import first_line, header, read_jsonl, read_table, read_tsv, write_jsonl
 
@@ -52,7 +52,8 @@ def find_data(data_dir: str | os.PathLike | None = None) -> Path:
         return folder
     folder = shipped("data")
     if not folder.is_dir():
-        raise DataError(f"no data folder: looked for {folder}; give data_dir or set {DATA_VARIABLE}")
+        looked = " or ".join(map(str, shipped_places("data")))
+        raise DataError(f"no data folder: looked for {looked}; give data_dir or set {DATA_VARIABLE}")
     return folder
 
 

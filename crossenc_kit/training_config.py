@@ -61,7 +61,7 @@ def check_config(config: TrainingConfig) -> None:
     """Raise `ValueError` for a setting without a meaning, before anything starts."""
     for name, least in COUNTS.items():
         value, or_none = getattr(config, name), " or None" if getattr(TrainingConfig, name) is None else ""
-        if not (isinstance(value, Integral) and value >= least) and not (or_none and value is None):
+        if not (isinstance(value, Integral) and int(value) >= least) and not (or_none and value is None):
             raise ValueError(f"{name} must be a whole number, {least} or more{or_none}, got {value!r}")
     for name in FACTORS:
         value = getattr(config, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -70,9 +72,13 @@ def test_but_nothing_that_belongs_to_the_older_content(older):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_while_writing_leaves_the_older_folder(older, error):
-    with pytest.raises(error), replace_folder(older) as partial:
-        fill(partial, **{"a.txt": "half"})
-        raise error
+    def write():
+        with replace_folder(older) as partial:
+            fill(partial, **{"a.txt": "half"})
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert content(older) == OLDER
     assert os.listdir(older.parent) == ["model"]
 
@@ -147,16 +153,15 @@ def test_links_inside_a_folder_are_kept_as_they_are(older):
 def test_the_current_folder_is_not_replaced(older, monkeypatch):
     monkeypatch.chdir(older)
     for path in (".", "", older):
-        with pytest.raises(OSError, match="cannot replace the current folder .*; choose a folder inside it"):
-            with replace_folder(path):
-                pytest.fail("never reached")
+        with pytest.raises(OSError, match=r"cannot replace the current folder '.*'; choose"), replace_folder(path):
+            pytest.fail("never reached")
     assert content(older) == OLDER
 
 
 def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("kept")
     for path in (tmp_path / "file", tmp_path / "file" / "model", tmp_path / "file" / "deep" / "model"):
-        with pytest.raises(OSError, match="cannot write into '.*'; choose another folder"), replace_folder(path):
+        with pytest.raises(OSError, match=r"cannot write into '.*': .*; choose"), replace_folder(path):
             pytest.fail("never reached")
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -302,21 +307,19 @@ def test_a_folder_that_looks_like_a_hub_name_is_not_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("key", ["data", "settings", "metrics"])
 def test_what_comes_from_data_is_text_and_nothing_else(key):
     card = model_card({key: {HOSTILE: HOSTILE}, "limits": [HOSTILE], "base_model": HOSTILE}, 1, 8)
-    assert_harmless(card)
+    page = pytest.importorskip("mistune").create_markdown(escape=False, plugins=["table", "url"])(card)
+    for mark in ("<script", "<a ", "<h2>Heading", "<code>code"):
+        assert mark not in page, mark
+    assert len(re.findall("<h[1-6]>", page)) == 4  # the card, its use, the table, the limits
     row = next(line for line in card.splitlines() if "alert(1)" in line and line.startswith("|"))
     assert row.count("|") == 3  # one row of two cells
-    assert len([line for line in card.splitlines() if line.startswith("#")]) == 5 - ("## Limits" not in card)
+    assert html.unescape(row).count(" ".join(HOSTILE.split())) == 2  # and all of it can be read
 
 
 def test_a_command_cannot_leave_its_block():
     card = model_card({"command": "run\n```\n<script>"}, 1, 8)
     assert card.count("```") == 4
     assert card.index("<script>") < card.rindex("```")
-
-
-def assert_harmless(card):
-    for mark in ("<script", "](", "http://", "www.", "\n## Heading", "`code`"):
-        assert mark not in card, mark
 
 
 def test_escape_by_hand():

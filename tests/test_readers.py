@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crossenc_kit import readers
+from crossenc_kit import folders, readers
 from crossenc_kit.pairs import DataError, as_pairs
 from crossenc_kit.readers import find_data, read_pairs, read_sts, write_jsonl
 
@@ -76,13 +76,13 @@ class TestFindData:
     @pytest.mark.parametrize("place", ["site/crossenc_kit/data", "site/data"])
     def test_then_the_shipped_samples(self, tmp_path, monkeypatch, place):
         monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(readers, "__file__", str(tmp_path / "site/crossenc_kit/readers.py"))
+        monkeypatch.setattr(folders, "__file__", str(tmp_path / "site/crossenc_kit/folders.py"))
         (tmp_path / place).mkdir(parents=True)
         assert find_data() == tmp_path / place
 
     def test_the_samples_in_the_wheel_win_over_a_neighbour(self, tmp_path, monkeypatch):
         monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(readers, "__file__", str(tmp_path / "site/crossenc_kit/readers.py"))
+        monkeypatch.setattr(folders, "__file__", str(tmp_path / "site/crossenc_kit/folders.py"))
         (tmp_path / "site/data").mkdir(parents=True)
         (tmp_path / "site/crossenc_kit/data").mkdir(parents=True)
         assert find_data() == tmp_path / "site/crossenc_kit/data"
@@ -96,7 +96,7 @@ class TestFindData:
 
     def test_the_error_names_every_place(self, tmp_path, monkeypatch):
         monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(readers, "__file__", str(tmp_path / "site/crossenc_kit/readers.py"))
+        monkeypatch.setattr(folders, "__file__", str(tmp_path / "site/crossenc_kit/folders.py"))
         with pytest.raises(DataError) as error:
             find_data()
         for place in ("site/crossenc_kit/data", "site/data", "CROSSENC_KIT_DATA"):

@@ -167,7 +167,14 @@ def test_an_interrupted_run_says_so(tmp_path):
     code = "from crossenc_kit.__main__ import main; import sys; sys.exit(main())"
     command = [sys.executable, "-c", code, "run", str(path), "--output-dir", str(tmp_path / "runs"), "--name", "a"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
     executed = tmp_path / "runs" / "a" / "small.ipynb"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and '"running"' not in (executed.read_text() if executed.exists() else ""):

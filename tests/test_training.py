@@ -26,6 +26,7 @@ from crossenc_kit import (
 )
 from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.history import History
+from crossenc_kit.training import seed_generators
 
 NOUNS = ["sun", "moon", "tree", "river", "stone", "cloud", "grass", "sand"]
 
@@ -200,6 +201,16 @@ def test_a_seed_gives_the_same_bits_whatever_ran_before():
     np.random.rand(3)
     assert run(epochs=2).digests() == first
     assert run(epochs=2, seed=1).digests()["weights"] != first["weights"]
+
+
+def test_every_micro_batch_has_dropout_of_its_own():
+    def drawn(*place):
+        seed_generators(*place)
+        return torch.rand(4).tolist()
+
+    places = [(seed, step, k) for seed in range(2) for step in range(12) for k in range(12)]
+    assert len({tuple(drawn(*place)) for place in places}) == len(places)
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
 
 
 def test_an_evaluator_does_not_change_the_weights():
