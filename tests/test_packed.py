@@ -39,6 +39,12 @@ def assert_same_gradients(found, expected):
         assert float((found[name] - gradient).abs().max()) <= allowed, name
 
 
+def recompute_layers(model):
+    """Switch on gradient checkpointing, by its later name where transformers has it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 @pytest.fixture
 def padded_calls(monkeypatch):
     """How many pairs each padded batch held."""
@@ -205,7 +211,7 @@ def test_gradient_checkpointing_changes_no_gradient(family, dropout):
     for recompute in (False, True):
         model = classifier(family, dropout=dropout).train()
         if recompute:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_layers(model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
             found.append(gradients(model, scores_of(model, family, PAIRS)))
@@ -217,7 +223,7 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass():
     for recompute in (False, True):
         model, sizes = classifier("bert").train(), []
         if recompute:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_layers(model)
 
         def pack(tensor, sizes=sizes):
             sizes.append(tensor.numel())

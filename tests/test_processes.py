@@ -141,7 +141,7 @@ def two(tmp_path_factory):
     while not (folder / "stop me").exists() and launcher.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     launcher.send_signal(signal.SIGTERM)
-    launcher.wait(60)
+    launcher.wait(120)
     return folder
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import against_sentence_transformers
 import measure
@@ -58,7 +59,7 @@ def test_runs_are_taken_in_turns_and_the_first_of_each_is_not_counted(monkeypatc
 
         return run
 
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     seconds = interleave({"A": side("A", 1), "B": side("B", 2)}, 3, lambda: calls.append("|"))
     assert "".join(calls) == "AB" + "|A||B|" * 3
     assert seconds == {"A": [1, 1, 1], "B": [2, 2, 2]}
