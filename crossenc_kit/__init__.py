@@ -15,6 +15,7 @@ is meant to be read; each file has one idea and imports only from files above it
     workers           many batches at once on a CPU
     optimization      AdamW's groups and the learning rate
     processes         one process or many
+    products          matrix products on a CPU
     losses            scores and labels in, scalar out
     tables            files become rows
     batches           pairs become token ids and batches

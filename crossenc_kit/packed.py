@@ -13,6 +13,7 @@ through its own `forward` on padded batches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from crossenc_kit.batches import Tokens
+from crossenc_kit.products import FastProducts
 
 
 class Layer(NamedTuple):
@@ -126,14 +128,16 @@ def forward(model: Any, tokens: Tokens, rows: np.ndarray, pad: Padding) -> Tenso
 
     `model` is a Hugging Face sequence classifier in train or eval mode; gradients flow.
     """
-    if can_pack(model):
-        parts = take_apart(model)
-        order = np.argsort(-tokens.lengths[rows], kind="stable")
-        inputs = pack(tokens, rows[order], parts.first_position, model.device)
-        if parts.pad_id is None or not bool((inputs.ids == parts.pad_id).any()):
-            scores = _packed_forward(model, parts, inputs)
-            return scores[torch.as_tensor(np.argsort(order), device=scores.device)]
-    return model(**pad_batch(tokens, rows, pad, model.device)).logits
+    recompute = model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    with nullcontext() if recompute else FastProducts():  # what is computed twice must be computed alike
+        if can_pack(model):
+            parts = take_apart(model)
+            order = np.argsort(-tokens.lengths[rows], kind="stable")
+            inputs = pack(tokens, rows[order], parts.first_position, model.device)
+            if parts.pad_id is None or not bool((inputs.ids == parts.pad_id).any()):
+                scores = _packed_forward(model, parts, inputs, recompute)
+                return scores[torch.as_tensor(np.argsort(order), device=scores.device)]
+        return model(**pad_batch(tokens, rows, pad, model.device)).logits
 
 
 class Packed(NamedTuple):
@@ -161,9 +165,8 @@ def pack(tokens: Tokens, rows: np.ndarray, first_position: int, device: Any) -> 
     return Packed(ids.unsqueeze(0), segments, positions_.unsqueeze(0), sizes.tolist(), first)
 
 
-def _packed_forward(model: Any, parts: Parts, inputs: Packed) -> Tensor:
+def _packed_forward(model: Any, parts: Parts, inputs: Packed, recompute: bool) -> Tensor:
     hidden = parts.embed(inputs.ids, inputs.segments, inputs.positions).squeeze(0)  # (T_total, H)
-    recompute = model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     for depth, layer in enumerate(parts.layers):
         first = inputs.first if depth == len(parts.layers) - 1 else None
         arguments = (layer, hidden, inputs.sizes, first, model.training)

@@ -81,8 +81,10 @@ def encoder(name: str = "minilm", max_length: int = 256) -> Callable[[Sequence[s
 def _encode_batch(tokenizer: Any, model: Any, texts: list[str], max_length: int) -> np.ndarray:
     import torch
 
+    from crossenc_kit.products import FastProducts
+
     batch = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-    with torch.inference_mode():
+    with torch.inference_mode(), FastProducts():
         hidden = model(**batch).last_hidden_state  # (B, T, H)
         mask = batch["attention_mask"].unsqueeze(-1)
         mean = (hidden * mask).sum(1) / mask.sum(1)  # (B, H)

@@ -16,15 +16,20 @@ PACKAGE = Path(crossenc_kit.__file__).parent
 # A file imports only from files of lower levels. Levels are those of the map in crossenc_kit/__init__.py.
 LEVELS = {
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
-    **dict.fromkeys(["training_config", "workers", "optimization", "processes"], 0),
+    **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
+    **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
     **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading"], 1),
-    **dict.fromkeys(["live", "pictures", "checkpoint"], 1),
+    **dict.fromkeys(["live", "pictures", "checkpoint", "classification_plots"], 1),
     **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
+    **dict.fromkeys(["classification", "explain"], 2),
+    **dict.fromkeys(["label_readers"], 3),
     "model": 3,
     "training_run": 4,
     "resume": 5,
     "training": 6,
-    "__main__": 7,
+    **dict.fromkeys(["older_evaluators", "later_evaluators"], 7),
+    "sentence_transformers_api": 8,
+    "__main__": 9,
 }
 SIDEWAYS = {("model", "packed")}
 
@@ -32,7 +37,19 @@ SIDEWAYS = {("model", "packed")}
 HEAVY = {"transformers", "datasets", "accelerate", "matplotlib", "IPython", "ipywidgets", "papermill", "nbformat"}
 HEAVY |= {"sentence_transformers", "pandas", "scipy", "sklearn", "jupyter_client", "huggingface_hub", "tokenizers"}
 WITHOUT_TORCH = ["pairs", "metrics", "history", "figures", "tables", "readers", "evaluation", "exercises"]
-WITHOUT_TORCH += ["parameters", "records", "runs", "live", "pictures", "plots", "backbones", "__main__"]
+WITHOUT_TORCH += ["classification_metrics", "calibration", "comparison", "classification", "explain", "label_readers"]
+WITHOUT_TORCH += [
+    "classification_plots",
+    "ranking_metrics",
+    "parameters",
+    "records",
+    "runs",
+    "live",
+    "pictures",
+    "plots",
+    "backbones",
+    "__main__",
+]
 
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

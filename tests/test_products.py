@@ -1,0 +1,148 @@
+"""The faster matrix product gives what torch's gives, forward and backward, and stays away where it has no business."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import linear
+
+from crossenc_kit import products
+from crossenc_kit.products import FastProducts
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+needs_onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this torch comes without oneDNN's product")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every faster product of a test, on whatever processor."""
+    made = []
+    operation = products._operation() if HAS_ONEDNN else None
+
+    def counted(*arguments):
+        made.append(tuple(arguments[0].shape))
+        return operation(*arguments)
+
+    monkeypatch.setattr(products, "has_faster_product", lambda: HAS_ONEDNN)
+    monkeypatch.setattr(products, "_operation", lambda: counted)
+    return made
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@needs_onednn
+def test_a_product_by_hand(calls):
+    with FastProducts():
+        found = linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]]), torch.tensor([0.5, -0.5]))
+    assert found.tolist() == [[11.5, 16.5]]
+    assert calls == [(1, 2)]
+
+
+@needs_onednn
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.booleans())
+def test_it_is_torchs_product_to_rounding(rows, inside, outside, with_bias):
+    x, weight = numbers(rows, inside), numbers(outside, inside, seed=1)
+    bias = numbers(outside, seed=2) if with_bias else None
+    torch.testing.assert_close(products._product(x, weight, bias), linear(x, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 5), (1, 5)], ids=str)
+@pytest.mark.parametrize("frozen", ["nothing", "input", "weight", "bias", "no bias"])
+def test_gradients_are_torchs(calls, shape, frozen):
+    def gradients(fast):
+        tensors = [numbers(*shape), numbers(4, 5, seed=1), numbers(4, seed=2)]
+        for tensor, name in zip(tensors, ("input", "weight", "bias"), strict=True):
+            tensor.requires_grad_(name != frozen)
+        x, weight, bias = tensors
+        used = None if frozen == "no bias" else bias
+        with FastProducts() if fast else torch.enable_grad():
+            linear(x, weight, used).pow(2).sum().backward()
+        return [tensor.grad for tensor in tensors]
+
+    for found, expected in zip(gradients(True), gradients(False), strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert calls
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (numbers(3, 4).double(), numbers(2, 4).double()),
+        (numbers(3, 4).bfloat16(), numbers(2, 4).bfloat16()),
+        (numbers(0, 4), numbers(2, 4)),
+        (numbers(4), numbers(2, 4)),
+        (numbers(3, 4).to("meta"), numbers(2, 4).to("meta")),
+    ],
+    ids=["float64", "bfloat16", "no rows", "one vector", "another device"],
+)
+def test_what_is_left_to_torch(calls, x, weight):
+    with FastProducts():
+        found = linear(x, weight)
+    assert found.shape == (*x.shape[:-1], 2)
+    assert calls == []
+
+
+@needs_onednn
+def test_a_part_of_the_result_may_be_changed_in_place(calls):
+    weight = numbers(4, 5).requires_grad_()
+    with FastProducts():
+        found = linear(numbers(2, 3, 5), weight).view(2, 3, 2, 2).permute(0, 2, 1, 3)
+    found += 1
+    found.sum().backward()
+    assert calls
+    assert weight.grad is not None
+
+
+@needs_onednn
+def test_autocast_and_a_switched_off_onednn_are_left_to_torch(calls):
+    with FastProducts(), torch.autocast("cpu", torch.bfloat16):
+        assert linear(numbers(3, 4), numbers(2, 4)).dtype == torch.bfloat16
+    with FastProducts(), torch.backends.mkldnn.flags(enabled=False):
+        linear(numbers(3, 4), numbers(2, 4))
+    assert calls == []
+
+
+@needs_onednn
+def test_every_linear_layer_of_a_module_goes_that_way_and_none_outside(calls):
+    module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+    module(numbers(3, 4))
+    assert calls == []
+    with FastProducts():
+        module(numbers(3, 4))
+    assert calls == [(3, 4), (3, 8)]
+
+
+@pytest.mark.parametrize(
+    ("said", "capability", "expected"),
+    [
+        ("vendor_id : AuthenticAMD", "AVX512", True),
+        ("vendor_id : AuthenticAMD", "AVX2", False),
+        ("vendor_id : GenuineIntel", "AVX512", False),
+        ("", "AVX512", False),
+    ],
+)
+@needs_onednn
+def test_which_processors_it_is_for(monkeypatch, said, capability, expected):
+    monkeypatch.setattr(products, "_processor", lambda: said)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert products.has_faster_product.__wrapped__() is expected
+
+
+@needs_onednn
+def test_a_model_uses_it_and_gives_the_same_scores(calls, monkeypatch):
+    from families import fitted
+
+    model, pairs = fitted(), [("one two", "three"), ("four", "five six seven")]
+    found = model.predict(pairs)
+    assert calls
+    monkeypatch.setattr(products, "has_faster_product", lambda: False)
+    before = len(calls)
+    plain = model.predict(pairs)
+    assert len(calls) == before
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(plain), rtol=0, atol=1e-6)
