@@ -5,6 +5,10 @@ is meant to be read; each file has one idea and imports only from files above it
 
     pairs             the nouns: an example, a group of pairs, what counts as a text or a label
     metrics           arrays in, floats out: Pearson, Spearman, bootstrap interval
+    classification_metrics  accuracy, F1, average precision, best threshold
+    ranking_metrics   reciprocal rank, nDCG, average precision of a ranking
+    calibration       are probabilities honest: ECE, temperature
+    comparison        is a difference more than luck
     backbones         a name becomes a folder with weights
     history           what happened in a run, and where it ran
     figures           what a figure is: titled, labelled, with alt text
@@ -27,16 +31,28 @@ is meant to be read; each file has one idea and imports only from files above it
     live              curves, while training and after it
     pictures          padding, attention, architectures drawn
     checkpoint        crash-safe checkpoints
+    classification_plots  confusion, reliability, precision and recall, two models
+    ranking           candidates ordered by a scorer
+    classes           what counts as a class, a probability, a prediction
+    sources           where a data set is: a folder, a file, the hub
+    published         the forms in which data sets with classes are published
     readers           files and hub data sets become pairs
     packed            the forward pass without padding
     plots             figures from records and reports
     runs              a notebook as an experiment
     optimizer_state   an optimizer as tensors and JSON
     run_guard         one run at a time, signals, status
+    classification    a scorer and classes become a report; two models compared
+    explain           perturbation probes, slices of errors
+    sentence_transformers_evaluators  evaluators under their names, older and later
+    label_readers     files and hub data sets with classes become pairs
+    sentence_transformers_reranking  the same, of reranking
     model             CrossEncoder: predict, rank, save
+    temperature       calibrate a model
     training_run      a run put together
     resume            how a run goes to the disk and comes back
     training          the visible loop
+    sentence_transformers_api  fit(train_dataloader=...), the older call style
     __main__          the command crossenc-kit
 
 Shapes use one letter an axis, everywhere: B pairs in a batch, T tokens, C labels, Q queries,
@@ -52,7 +68,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 PUBLIC = {
-    "CrossEncoder": "model",
+    "CrossEncoder": "sentence_transformers_api",
     "TruncationWarning": "model",
     "InputExample": "pairs",
     "Pairs": "pairs",
@@ -61,6 +77,10 @@ PUBLIC = {
     "read_sts": "readers",
     "read_pairs": "readers",
     "find_data": "readers",
+    "read_nli": "label_readers",
+    "read_duplicates": "label_readers",
+    "read_mrpc": "label_readers",
+    "read_qnli": "label_readers",
     "TrainingConfig": "training_config",
     "TrainingResult": "training",
     "TrainingError": "training",
@@ -70,9 +90,19 @@ PUBLIC = {
     "evaluate_correlation": "evaluation",
     "correlation_evaluator": "evaluation",
     "by_tag": "evaluation",
+    "ClassificationReport": "classification",
+    "evaluate_classification": "classification",
+    "classification_evaluator": "classification",
+    "compare_classifiers": "classification",
+    "accuracy_by_tag": "classification",
+    "calibrate": "temperature",
+    "probe": "explain",
+    "error_slices": "explain",
     "word_overlap": "retrieval",
     "dense_cosine": "retrieval",
     "bce_with_logits": "losses",
+    "cross_entropy": "losses",
+    "loss_with": "losses",
     "mse": "losses",
     "sigmoid_mse": "losses",
     "pearson": "metrics",
@@ -84,24 +114,45 @@ PUBLIC = {
     "start_run": "records",
     "check": "exercises",
     "check_function": "exercises",
+    "CEBinaryAccuracyEvaluator": "sentence_transformers_evaluators",
+    "CEBinaryClassificationEvaluator": "sentence_transformers_evaluators",
+    "CECorrelationEvaluator": "sentence_transformers_evaluators",
+    "CEF1Evaluator": "sentence_transformers_evaluators",
+    "CESoftmaxAccuracyEvaluator": "sentence_transformers_evaluators",
+    "CrossEncoderClassificationEvaluator": "sentence_transformers_evaluators",
+    "CrossEncoderCorrelationEvaluator": "sentence_transformers_evaluators",
+    "CERerankingEvaluator": "sentence_transformers_reranking",
+    "CrossEncoderRerankingEvaluator": "sentence_transformers_reranking",
 }
 
 if TYPE_CHECKING:  # the same names again, for type checkers and completion
+    from crossenc_kit.classification import ClassificationReport as ClassificationReport
+    from crossenc_kit.classification import accuracy_by_tag as accuracy_by_tag
+    from crossenc_kit.classification import classification_evaluator as classification_evaluator
+    from crossenc_kit.classification import compare_classifiers as compare_classifiers
+    from crossenc_kit.classification import evaluate_classification as evaluate_classification
     from crossenc_kit.evaluation import CorrelationReport as CorrelationReport
     from crossenc_kit.evaluation import by_tag as by_tag
     from crossenc_kit.evaluation import correlation_evaluator as correlation_evaluator
     from crossenc_kit.evaluation import evaluate_correlation as evaluate_correlation
     from crossenc_kit.exercises import check as check
     from crossenc_kit.exercises import check_function as check_function
+    from crossenc_kit.explain import error_slices as error_slices
+    from crossenc_kit.explain import probe as probe
     from crossenc_kit.history import History as History
+    from crossenc_kit.label_readers import read_duplicates as read_duplicates
+    from crossenc_kit.label_readers import read_mrpc as read_mrpc
+    from crossenc_kit.label_readers import read_nli as read_nli
+    from crossenc_kit.label_readers import read_qnli as read_qnli
     from crossenc_kit.losses import bce_with_logits as bce_with_logits
+    from crossenc_kit.losses import cross_entropy as cross_entropy
+    from crossenc_kit.losses import loss_with as loss_with
     from crossenc_kit.losses import mse as mse
     from crossenc_kit.losses import sigmoid_mse as sigmoid_mse
     from crossenc_kit.metrics import bootstrap_difference as bootstrap_difference
     from crossenc_kit.metrics import bootstrap_interval as bootstrap_interval
     from crossenc_kit.metrics import pearson as pearson
     from crossenc_kit.metrics import spearman as spearman
-    from crossenc_kit.model import CrossEncoder as CrossEncoder
     from crossenc_kit.model import TruncationWarning as TruncationWarning
     from crossenc_kit.pairs import DataError as DataError
     from crossenc_kit.pairs import InputExample as InputExample
@@ -115,6 +166,25 @@ if TYPE_CHECKING:  # the same names again, for type checkers and completion
     from crossenc_kit.retrieval import word_overlap as word_overlap
     from crossenc_kit.runs import run_notebook as run_notebook
     from crossenc_kit.runs import sweep as sweep
+    from crossenc_kit.sentence_transformers_api import CrossEncoder as CrossEncoder
+    from crossenc_kit.sentence_transformers_evaluators import CEBinaryAccuracyEvaluator as CEBinaryAccuracyEvaluator
+    from crossenc_kit.sentence_transformers_evaluators import (
+        CEBinaryClassificationEvaluator as CEBinaryClassificationEvaluator,
+    )
+    from crossenc_kit.sentence_transformers_evaluators import CECorrelationEvaluator as CECorrelationEvaluator
+    from crossenc_kit.sentence_transformers_evaluators import CEF1Evaluator as CEF1Evaluator
+    from crossenc_kit.sentence_transformers_evaluators import CESoftmaxAccuracyEvaluator as CESoftmaxAccuracyEvaluator
+    from crossenc_kit.sentence_transformers_evaluators import (
+        CrossEncoderClassificationEvaluator as CrossEncoderClassificationEvaluator,
+    )
+    from crossenc_kit.sentence_transformers_evaluators import (
+        CrossEncoderCorrelationEvaluator as CrossEncoderCorrelationEvaluator,
+    )
+    from crossenc_kit.sentence_transformers_reranking import CERerankingEvaluator as CERerankingEvaluator
+    from crossenc_kit.sentence_transformers_reranking import (
+        CrossEncoderRerankingEvaluator as CrossEncoderRerankingEvaluator,
+    )
+    from crossenc_kit.temperature import calibrate as calibrate
     from crossenc_kit.training import TrainingError as TrainingError
     from crossenc_kit.training import TrainingResult as TrainingResult
     from crossenc_kit.training import train as train

@@ -216,15 +216,21 @@ def plan_epoch(
     """
     count = len(offsets) - 1
     order = np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
-    sizes = np.add.reduceat(lengths, offsets[:-1]) if count else np.zeros(0, dtype=np.int64)  # tokens of each group
+    sizes = group_sizes(lengths, offsets)
     per_step = batch_size * accumulation
     return [
-        _micro_batches(order[start : start + per_step], sizes, batch_size, token_budget)
+        cut_step(order[start : start + per_step], sizes, batch_size, token_budget)
         for start in range(0, count, per_step)
     ]
 
 
-def _micro_batches(groups: np.ndarray, sizes: np.ndarray, most: int, token_budget: int | None) -> list[np.ndarray]:
+def group_sizes(lengths: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The tokens of each group `(G,)`."""
+    return np.add.reduceat(lengths, offsets[:-1]) if len(offsets) > 1 else np.zeros(0, dtype=np.int64)
+
+
+def cut_step(groups: np.ndarray, sizes: np.ndarray, most: int, token_budget: int | None) -> list[np.ndarray]:
+    """The groups of one step, sorted by length, cut into micro-batches of at most `most` groups and the budget."""
     ordered = groups[np.argsort(-sizes[groups], kind="stable")]
     batches, start, tokens = [], 0, 0
     for at, group in enumerate(ordered):

@@ -15,9 +15,12 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
 
     Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
     `card` keys, all optional: `base_model`, `data` (name to facts), `settings`, `metrics`, `command`,
-    `provenance`, `limits` (a list of sentences).
+    `label_names` (of 0, 1, ...), `provenance`, `limits` (a list of sentences).
     """
-    lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), "", "## Use", ""]
+    lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), ""]
+    if card.get("label_names"):
+        lines += ["Labels: " + ", ".join(f"{i} {escape(name)}" for i, name in enumerate(card["label_names"])) + ".", ""]
+    lines += ["## Use", ""]
     lines += ["```python", "from crossenc_kit import CrossEncoder", "", 'model = CrossEncoder("path/to/this/folder")']
     lines += ['scores = model.predict([("a text", "another text")])', "```", ""]
     lines += ["It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`.", ""]

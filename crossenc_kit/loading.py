@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossenc_kit.backbones import BackboneError, explain_missing, quiet_transformers
+from crossenc_kit.pairs import DataError
 
 # What a checkpoint of a bare encoder lacks, and a new classifier starts with at random.
 HEAD_NAMES = ("classifier", "pre_classifier", "pooler", "score", "head", "logits_proj", "sequence_summary")
@@ -17,6 +18,8 @@ OLD_SPELLINGS = {
     "automodel_args": "model_kwargs",
     "tokenizer_args": "tokenizer_kwargs",
     "processor_kwargs": "tokenizer_kwargs",
+    "config_args": "config_kwargs",
+    "cache_dir": "cache_folder",
     "default_activation_function": "activation_fn",
 }
 ST_CONFIG = "config_sentence_transformers.json"
@@ -159,6 +162,32 @@ def longest_input(model: Any, tokenizer: Any, asked: int | None = None) -> int:
     if tokenizer.model_max_length and tokenizer.model_max_length < 1e9:  # 1e30 stands for "unknown"
         limits.append(int(tokenizer.model_max_length))
     return min(limits)
+
+
+def label_names(config: Any) -> tuple[str, ...]:
+    """The classes' names that a model's configuration holds, in index order; empty where it holds none."""
+    names = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
+    return () if names == tuple(f"LABEL_{index}" for index in range(len(names))) else names
+
+
+def name_labels(config: Any, names: Sequence[str], *, anew: bool) -> None:
+    """Put the classes' names into the configuration; raises `DataError` where it has others, or another order.
+
+    `anew`: the head is new, so that whatever names came with the encoder belonged to another head.
+    """
+    names, known = tuple(names), label_names(config)
+    if len(names) != config.num_labels:
+        raise DataError(
+            f"the labels have {len(names)} names ({', '.join(names)}), but the model has num_labels={config.num_labels}"
+        )
+    if known and known != names and not anew:
+        fix = f"with_label_names({list(known)}) puts the data in the model's order"
+        raise DataError(
+            f"the model's classes are {', '.join(known)}, the data's {', '.join(names)}: "
+            + (fix if sorted(known) == sorted(names) else "they are other classes; choose another model or data")
+        )
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def find_activation(choice: Callable | str | None) -> Callable | None:

@@ -16,7 +16,8 @@ from crossenc_kit.backbones import find_backbone
 from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
-from crossenc_kit.pairs import DataError, Pairs, as_text_pairs
+from crossenc_kit.pairs import Pairs, as_text_pairs
+from crossenc_kit.ranking import rank_candidates
 from crossenc_kit.workers import in_halves, side_by_side
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class CrossEncoder:
 
     The constructor takes the names of sentence-transformers: the later ones, and the older
     `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
-    `seed` fixes the initial weights of a new head. Raises `BackboneError` where the base model cannot
+    `label_names` are the classes' names in index
+    order. `seed` fixes the initial weights of a new head. Raises `BackboneError` where the base model cannot
     be had, `ValueError` where the tokenizer has no padding token.
     """
 
@@ -56,6 +58,7 @@ class CrossEncoder:
         tokenizer_kwargs: dict[str, Any] | None = None,
         config_kwargs: dict[str, Any] | None = None,
         classifier_dropout: float | None = None,
+        label_names: Sequence[str] | None = None,
         seed: int | None = None,
         **old: Any,
     ):
@@ -63,6 +66,8 @@ class CrossEncoder:
             "model_name_or_path": model_name_or_path,
             "model_kwargs": model_kwargs,
             "tokenizer_kwargs": tokenizer_kwargs,
+            "config_kwargs": config_kwargs,
+            "cache_folder": cache_folder,
             "activation_fn": activation_fn,
         }
         given = loading.merge_spellings(given, old)
@@ -70,15 +75,15 @@ class CrossEncoder:
             raise TypeError("CrossEncoder needs a model: a folder, a hub name, 'minilm' or 'tiny'")
         self.name = os.fspath(given["model_name_or_path"])
         where = {
-            "cache_dir": cache_folder,
+            "cache_dir": given["cache_folder"],
             "trust_remote_code": trust_remote_code,
             "revision": revision,
             "local_files_only": local_files_only,
             "token": token,
         }
-        changes = {**(config_kwargs or {})}
-        if num_labels is not None:
-            changes["num_labels"] = num_labels
+        changes = {**(given["config_kwargs"] or {})}
+        if num_labels is not None or label_names:
+            changes["num_labels"] = num_labels if num_labels is not None else len(label_names or ())
         if classifier_dropout is not None:
             changes["classifier_dropout"] = classifier_dropout
         self.folder = find_backbone(self.name)
@@ -89,6 +94,7 @@ class CrossEncoder:
         self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder)
         self.card: dict[str, Any] = {"base_model": self.name}
         self.truncated = 0  # pairs cut by the last `tokenize`
+        self.name_labels(label_names or ())
         self.to(device or loading.best_device())
 
     @property
@@ -100,6 +106,21 @@ class CrossEncoder:
     def num_labels(self) -> int:
         """Scores a pair gets (C)."""
         return int(self.model.config.num_labels)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes' names in index order, empty where they have none; saved with the model (`id2label`)."""
+        return loading.label_names(self.config)
+
+    def name_labels(self, names: Sequence[str]) -> None:
+        """Give the classes names, or check them against those there are; raises `DataError` where they differ.
+
+        A model with one score has no classes of its own: the names of 0 and 1 are told in its card only.
+        """
+        if names and self.num_labels > 1:
+            loading.name_labels(self.config, names, anew=self.untrained_head)
+        if names:
+            self.card["label_names"] = list(names)
 
     @property
     def untrained_head(self) -> bool:
@@ -232,25 +253,9 @@ class CrossEncoder:
         """`rank` for Q queries with their own K candidates each, scored together in one go."""
         if self.num_labels != 1:
             raise ValueError(f"ranking needs one score a pair, this model has num_labels={self.num_labels}")
-        if len(queries) != len(documents):
-            raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
-        if isinstance(queries, str) or any(isinstance(texts, str) for texts in documents):
-            raise DataError("the documents of a query are a list of texts, got one string; put it in a list")
-        if top_k is not None and top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {top_k}")
-        pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
-        scores = self.predict(pairs, **options)
-        ranking: list[list[dict[str, Any]]] = []
-        start = 0
-        for texts in documents:
-            own = np.asarray(scores[start : start + len(texts)])
-            start += len(texts)
-            order = np.argsort(-own, kind="stable")[:top_k]
-            hits: list[dict[str, Any]] = [{"corpus_id": int(i), "score": float(own[i])} for i in order]
-            if return_documents:
-                hits = [{**hit, "text": texts[hit["corpus_id"]]} for hit in hits]
-            ranking.append(hits)
-        return ranking
+        return rank_candidates(
+            lambda pairs: self.predict(pairs, **options), queries, documents, top_k, return_documents
+        )
 
     def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
         """Write a plain Hugging Face folder: weights, configuration, tokenizer, model card.

@@ -51,6 +51,7 @@ class Pairs(Sequence[InputExample]):
     `offsets`: `(G + 1,)`; group g is the pairs `offsets[g]:offsets[g + 1]` (default: one pair each).
     `tags`: columns of length G that are not model input (a phenomenon, an id).
     `notes`: what a reader did to the data, in words (labels scaled, rows dropped).
+    `label_names`: the classes' names, where labels `(N,)` are their indices or `(N, C)` has a column for each.
     """
 
     left: list[str]
@@ -59,19 +60,20 @@ class Pairs(Sequence[InputExample]):
     offsets: np.ndarray = None  # type: ignore[assignment]
     tags: dict[str, list] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.offsets is None:
             object.__setattr__(self, "offsets", np.arange(len(self.left) + 1))
-        lengths = {"right": len(self.right), "offsets[-1]": int(self.offsets[-1])}
-        if self.labels is not None:
-            lengths["labels"] = len(self.labels)
-        for name, length in lengths.items():
+        labels = self.left if self.labels is None else self.labels
+        for name, length in ("right", len(self.right)), ("offsets[-1]", self.offsets[-1]), ("labels", len(labels)):
             if length != len(self.left):
                 raise DataError(f"{name} says {length} pairs, but there are {len(self.left)} left texts")
         for name, column in self.tags.items():
             if len(column) != len(self):
                 raise DataError(f"tag {name!r} has {len(column)} values for {len(self)} examples")
+        object.__setattr__(self, "label_names", tuple(self.label_names))
+        _check_classes(self.label_names, self.labels)
 
     @property
     def num_pairs(self) -> int:
@@ -118,10 +120,20 @@ class Pairs(Sequence[InputExample]):
             tags={name: [column[g] for g in chosen] for name, column in self.tags.items()},
         )
 
+    def with_label_names(self, names: Sequence[str]) -> Pairs:
+        """The same pairs with their classes in another order: labels renumbered, or the columns of `(N, C)` moved."""
+        order = tuple(names)
+        if not order or sorted(order) != sorted(self.label_names):
+            raise DataError(f"the classes are {self.label_names}, got {order}; give the same names in another order")
+        old, labels = [self.label_names.index(name) for name in order], self.labels
+        if labels is not None:
+            labels = labels[:, old] if labels.ndim > 1 else np.argsort(old)[labels.astype(int)].astype(labels.dtype)
+        return replace(self, labels=labels, label_names=order)
+
     def fingerprint(self) -> str:
-        """sha256 of texts, groups and labels: the same data gives the same 64 hex digits."""
+        """sha256 of texts, groups, labels and their names: the same data gives the same 64 hex digits."""
         digest = hashlib.sha256()
-        for text in (*self.left, *self.right):
+        for text in (*self.left, *self.right, *self.label_names):
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another
         digest.update(np.ascontiguousarray(self.offsets, dtype="<i8").tobytes())
@@ -131,7 +143,20 @@ class Pairs(Sequence[InputExample]):
 
     def __repr__(self) -> str:
         kind = "pairs" if self.is_pointwise else f"groups, {self.num_pairs:,} pairs"
-        return "; ".join([f"Pairs: {len(self):,} {kind}", *self.notes])
+        classes = f"classes {', '.join(self.label_names)}" if self.label_names else ""
+        return "; ".join(filter(None, [f"Pairs: {len(self):,} {kind}", classes, *self.notes]))
+
+
+def _check_classes(names: tuple[str, ...], labels: np.ndarray | None) -> None:
+    """Raise `DataError` for a name that is there twice, and for a label that has no name."""
+    if len(set(names)) < len(names):
+        raise DataError(f"label_names has a name twice: {', '.join(names)}; give every class a name of its own")
+    if names and labels is not None and labels.ndim > 1 and labels.shape[1] != len(names):
+        raise DataError(f"the labels have {labels.shape[1]} columns, but there are {len(names)} label_names")
+    if names and labels is not None and labels.ndim == 1:
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+        for row in np.flatnonzero(~np.isin(labels, range(len(names)))):
+            raise DataError(f"pair {row}: the label is {labels[row]:g}; expected {known} (-1 is none: drop the row)")
 
 
 def check_text(value: Any, where: str) -> str:
@@ -166,17 +191,15 @@ def check_label(value: Any, where: str) -> float | list[float]:
 def as_pairs(data: Any) -> Pairs:
     """Turn examples in any accepted form into one `Pairs` table.
 
-    Accepted: `Pairs`; a sequence of `InputExample`; of `(left, right)` or `(left, right, label)`
-    tuples; of dict rows; a `datasets.Dataset`. In dict rows and data sets the column named `label`,
-    `labels`, `score` or `scores` is the target and the others are inputs in order; two text columns
-    are a pair, a list-valued second column (or more text columns) are the candidates of the first.
+    Accepted: `Pairs`; a sequence of `InputExample`; of `(left, right)` or `(left, right, label)` tuples; of dict
+    rows; a `datasets.Dataset`. In dict rows and data sets the column named `label`, `labels`, `score` or `scores`
+    is the target (a `ClassLabel` gives its names) and the others are inputs in order; two text columns are a pair,
+    a list-valued second column (or more text columns) are the candidates of the first.
     Raises `DataError` naming the row and column of the first text or label that cannot be used.
     """
     if isinstance(data, Pairs):
         return data
-    if isinstance(data, str):
-        raise DataError("expected a list of examples, got one string")
-    if not isinstance(data, Iterable):
+    if isinstance(data, str) or not isinstance(data, Iterable):
         raise DataError(f"expected a list of examples, got {type(data).__name__}")
     left: list[str] = []
     right: list[str] = []
@@ -192,7 +215,9 @@ def as_pairs(data: Any) -> Pairs:
         if label is not None:
             labels += _labels_of(label, len(documents), row)
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
-    return Pairs(left, right, _label_array(labels) if labels else None, offsets)
+    features = getattr(data, "features", None) or {}  # of a datasets.Dataset
+    names = next((features[name].names for name in TARGET_COLUMNS if hasattr(features.get(name), "names")), ())
+    return Pairs(left, right, _label_array(labels) if labels else None, offsets, label_names=names)
 
 
 def _split_row(example: Any, row: int) -> tuple[str, list[str], Any]:
@@ -227,10 +252,8 @@ def _columns(example: Any, row: int) -> tuple[dict[str, Any], Any]:
         has_label = len(example) == 3 and not isinstance(example[2], (str, type(None)))
         texts = example[:2] if has_label else example
         return {str(i): text for i, text in enumerate(texts)}, example[2] if has_label else None
-    raise DataError(
-        f"row {row}: expected an InputExample, a (left, right[, label]) tuple or a dict row, "
-        f"got {type(example).__name__}"
-    )
+    got = type(example).__name__
+    raise DataError(f"row {row}: expected an InputExample, a (left, right[, label]) tuple or a dict row, got {got}")
 
 
 def _labels_of(label: Any, count: int, row: int) -> list[Any]:
@@ -260,10 +283,9 @@ def as_text_pairs(sentences: Any) -> tuple[list[tuple[str, str]] | Pairs, bool]:
         return sentences, False
     if isinstance(sentences, InputExample):
         return as_text_pairs([sentences])[0], True
-    if isinstance(sentences, str):
-        raise DataError(f"expected a pair of texts or a list of pairs, got one string {sentences[:40]!r}")
-    if isinstance(sentences, (Mapping, Set)) or not isinstance(sentences, Iterable):
-        raise DataError(f"expected a pair of texts or a list of pairs, got {type(sentences).__name__}")
+    if isinstance(sentences, (str, Mapping, Set)) or not isinstance(sentences, Iterable):
+        got = f"one string {sentences[:40]!r}" if isinstance(sentences, str) else type(sentences).__name__
+        raise DataError(f"expected a pair of texts or a list of pairs, got {got}")
     rows = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     single = bool(rows) and not isinstance(rows[0], (list, tuple, np.ndarray)) and not hasattr(rows[0], "texts")
     pairs = []

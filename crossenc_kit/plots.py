@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossenc_kit.classification_plots import compare_by_tag, confusion, precision_recall, reliability
 from crossenc_kit.figures import (
     BLUE,
     GREY,
@@ -42,13 +43,17 @@ __all__ = [
     "as_html",
     "attention_map",
     "bars_with_intervals",
+    "compare_by_tag",
+    "confusion",
     "curves",
     "label_histogram",
     "length_histogram",
     "live_progress",
     "padding",
     "png",
+    "precision_recall",
     "predicted_against_gold",
+    "reliability",
     "residuals_by_length",
     "save",
     "score_histograms",

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.folders import shipped, shipped_places
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, check_label, check_text
+from crossenc_kit.sources import SPLITS, Layout, find_data, find_source
 from crossenc_kit.tables import first_line, header, read_jsonl, read_table, read_tsv, write_jsonl
 
 __all__ = ["find_data", "read_jsonl", "read_pairs", "read_sts", "read_tsv", "write_jsonl"]
 
-DATA_VARIABLE = "CROSSENC_KIT_DATA"
-STS_FOLDERS = ("sts", "stsb", "STS-B", "stsbenchmark")
-STS_FILES = ("{}.jsonl", "{}.jsonl.gz", "sts-{}.csv", "sts-{}.tsv", "{}.tsv")
+STS = Layout("STS", ("sts", "stsb", "STS-B", "stsbenchmark"), ("{}.jsonl", "sts-{}.csv", "sts-{}.tsv", "{}.tsv"))
 STS_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")  # of the publisher's sts-*.csv
 ID_COLUMN = re.compile(r"(.*[_\- ]|q|d|doc|p|pair|prompt|s|gu|uu)?(id|idx|index)\d?", re.IGNORECASE)
 TEXT_COLUMNS = (
@@ -35,26 +33,6 @@ TEXT_COLUMNS = (
     ("left", "right"),
 )
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where the row stood, the row)
-
-
-def find_data(data_dir: str | os.PathLike | None = None) -> Path:
-    """The folder with the data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped sample data.
-
-    Raises `DataError` naming the places looked in when there is no such folder; a folder that was
-    asked for and is missing is never replaced by another.
-    """
-    chosen = data_dir or os.environ.get(DATA_VARIABLE)
-    if chosen:
-        origin = "data_dir" if data_dir else f"the environment variable {DATA_VARIABLE}"
-        folder = Path(chosen).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"no folder {folder} (from {origin}); create it, correct it, or leave it out")
-        return folder
-    folder = shipped("data")
-    if not folder.is_dir():
-        looked = " or ".join(map(str, shipped_places("data")))
-        raise DataError(f"no data folder: looked for {looked}; give data_dir or set {DATA_VARIABLE}")
-    return folder
 
 
 def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> Pairs:
@@ -109,36 +87,14 @@ def read_sts(source: Any = None, split: str = "train", *, highest: float = 5.0, 
 
 def _sts_rows(source: Any, split: str, encoding: str) -> tuple[str, Rows]:
     """Where an STS split comes from, in words, and its rows."""
-    stems = ["dev", "validation"] if split in ("dev", "validation") else [split]
-    if source is not None and not isinstance(source, (str, os.PathLike)):
-        return "the data set given", _dataset_rows(source, stems)
-    path = Path(source).expanduser() if source else find_data()
-    whole = path.is_dir()
-    if whole:
-        path = _sts_file(path, stems)
-    elif not path.is_file():
-        if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not _is_data_file(path):
-            return source, _dataset_rows(_load_from_hub(source), stems)
-        raise DataError(f"no file or folder {path}; a hub data set is named 'org/name'")
-    rows = ((f"{path}, line {number}", row) for number, row in _read_sts_file(path, encoding))
-    if not whole:  # one file may hold all splits (stsbenchmark.tsv.gz of sentence-transformers)
-        rows = (pair for pair in rows if pair[1].get("split", split) in stems)
-    return f"{path.parent.name}/{path.name}", rows
-
-
-def _sts_file(folder: Path, stems: list[str]) -> Path:
-    """The file of a split in the first of the known places that holds any split."""
-    for place in [folder / name for name in STS_FOLDERS] + [folder]:
-        kept = [place / form.format(stem) for stem in ("train", "dev", "validation", "test") for form in STS_FILES]
-        if not any(path.is_file() for path in kept):
-            continue
-        wanted = [place / form.format(stem) for stem in stems for form in STS_FILES]
-        for path in wanted:
-            if path.is_file():
-                return path
-        raise DataError(f"{place} has no split {stems[0]!r}: looked for {', '.join(path.name for path in wanted)}")
-    forms = ", ".join(form.format(stems[0]) for form in STS_FILES)
-    raise DataError(f"no STS data in {folder}: looked for {forms} in it and in its folders {', '.join(STS_FOLDERS)}")
+    splits = SPLITS.get(split, (split,))
+    origin, found = find_source(source, STS, splits)
+    if not isinstance(found, Path):
+        return origin, ((f"row {index}", row) for index, row in enumerate(found))
+    rows: Rows = ((f"{found}, line {number}", row) for number, row in _read_sts_file(found, encoding))
+    if source and Path(source).expanduser() == found:  # one file may hold all splits (sentence-transformers')
+        rows = (pair for pair in rows if pair[1].get("split", split) in splits)
+    return origin, rows
 
 
 def _read_sts_file(path: Path, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -149,28 +105,6 @@ def _read_sts_file(path: Path, encoding: str) -> Iterator[tuple[int, Mapping[str
     if "sentence1" not in first and len(first) >= len(STS_COLUMNS):
         return read_tsv(path, STS_COLUMNS, encoding)
     return itertools.islice(read_tsv(path, header(first, path), encoding), 1, None)
-
-
-def _load_from_hub(name: str) -> Any:
-    import datasets
-
-    try:
-        return datasets.load_dataset(name)
-    except Exception as error:
-        raise DataError(
-            f"no file or folder {name!r} here, and the hub gave no such data set ({type(error).__name__}: {error}); "
-            "correct the path, go online, or pass what datasets.load_dataset(...) returns"
-        ) from error
-
-
-def _dataset_rows(data: Any, stems: list[str]) -> Rows:
-    """Rows of a data set, or of one split of a dictionary of them."""
-    if isinstance(data, Mapping):
-        found = next((stem for stem in stems if stem in data), None)
-        if found is None:
-            raise DataError(f"the data set has no split {stems[0]!r}; it has {', '.join(map(str, data))}")
-        data = data[found]
-    return ((f"row {index}", row) for index, row in enumerate(data))
 
 
 def _similarities(rows: Sequence[tuple[str, Mapping]], target: str | None, highest: float) -> tuple[Any, str]:
@@ -267,7 +201,3 @@ def _text_columns(
                 "put a line with names (left, right) on top, or name the two columns with columns="
             )
     return texts[0], texts[1]
-
-
-def _is_data_file(path: Path) -> bool:
-    return path.suffix in (".jsonl", ".json", ".gz", ".tsv", ".csv", ".txt")

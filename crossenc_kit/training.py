@@ -18,6 +18,7 @@ import numpy as np
 
 from crossenc_kit.batches import rows_of
 from crossenc_kit.history import History
+from crossenc_kit.losses import Loss
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.optimization import adamw, set_rate
 from crossenc_kit.processes import add_gradients, take_gradients
@@ -48,19 +49,21 @@ class TrainingResult:
 def train(
     model: CrossEncoder,
     train_data: Any,
-    loss: str | Callable[..., Any] = "bce",
+    loss: str | Loss | Callable[..., Any] = "bce",
     config: TrainingConfig | None = None,
     evaluator: Evaluator | None = None,
     *,
     on_row: Callable[[dict[str, Any]], Any] | None = None,
     optimizer: Callable[[list[dict[str, Any]]], Any] = adamw,
+    batches: Callable[[int], list[np.ndarray]] | None = None,
 ) -> TrainingResult:
     """Fine-tune `model` in place on `train_data` and return what happened.
 
-    `train_data`: anything `as_pairs` takes, with labels. `loss`: a name of `losses.LOSSES` or a function
+    `train_data`: anything `as_pairs` takes, with labels. `loss`: a name of `losses.LOSSES`, `loss_with`, or a function
     of (scores, labels), for groups of candidates of (scores, labels, mask), returning the mean over its
     items. `evaluator`: a function of the model to metrics. `on_row` sees every history row. `optimizer`
-    makes the optimizer from parameter groups. With `config.output_dir`: `best/` and `last/` (plain
+    makes the optimizer from parameter groups. `batches`, a function of the epoch to the rows of each step, takes
+    the place of the shuffled plan. With `config.output_dir`: `best/` and `last/` (plain
     Hugging Face folders), `history.jsonl`, `status.json`, `checkpoints/`. SIGINT and SIGTERM end the run
     after the current step, with a usable model. Raises `DataError` for labels the loss cannot take,
     `TrainingError` at the first loss that is not finite, `CheckpointError` for a run that cannot resume.
@@ -68,7 +71,7 @@ def train(
     config = config or TrainingConfig()
     if evaluator is None and (config.patience or config.metric):
         raise ValueError("patience and metric say what to do with an evaluation: pass an evaluator, or leave them None")
-    run = prepare(model, train_data, loss, config, optimizer)
+    run = prepare(model, train_data, loss, config, optimizer, batches)
     describe_run(run)
     with _opened(run) as stop:
         _loop(run, evaluator, on_row, stop)
@@ -87,7 +90,7 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
     config, state, optimizer, scaler = run.config, run.state, run.optimizer, run.scaler
     while state.step < run.total_steps and not state.stopped:
         micro_batches = run.micro_batches(state.step)  # of group numbers
-        items = sum(len(groups) for groups in micro_batches)
+        shares = run.shares(micro_batches)
         rate = set_rate(optimizer, run.schedule(state.step))
         run.model.model.train()
         losses, gradients = [], []
@@ -95,7 +98,7 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
             for k, groups in lane:
                 seed_generators(config.seed, state.step, k)
                 with run.autocast():
-                    loss = _mean_loss(run, groups) * (len(groups) / items)
+                    loss = _mean_loss(run, groups) * shares[k]
                 scaler.scale(loss).backward()
                 losses.append((groups, loss.detach()))
             gradients.append(take_gradients(run.parameters))
@@ -109,7 +112,7 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
         _log(run, on_row, micro_batches, loss=loss_value, learning_rate=rate, grad_norm=norm)
-        if evaluator is not None and run.is_due(config.evaluation_steps or run.steps_per_epoch):
+        if evaluator is not None and run.is_evaluation_due():
             _evaluate(run, evaluator, on_row)
         asked = run.processes.sum([float(stop.requested is not None)])[0]
         if asked and not state.stopped and state.step < run.total_steps:
@@ -157,13 +160,13 @@ def _mean_loss(run: Run, groups: np.ndarray) -> Any:
     if run.model.num_labels == 1:
         scores, labels = scores.squeeze(1), labels.reshape(len(rows))
     if run.data.is_pointwise:
-        return run.loss.function(scores, labels)
+        return run.loss.apply(scores, labels)
     sizes = np.diff(run.data.offsets)[groups]
     mask = torch.as_tensor(np.arange(sizes.max()) < sizes[:, None], device=scores.device)  # (Q, K)
     scores, labels = (
         torch.zeros(mask.shape, device=scores.device).masked_scatter(mask, x.float()) for x in (scores, labels)
     )
-    return run.loss.function(scores, labels, mask)
+    return run.loss.apply(scores, labels, mask)
 
 
 def seed_generators(seed: int, step: int, micro_batch: int) -> None:

@@ -32,6 +32,7 @@ class TrainingConfig:
     dropout: float | None = None  # of every dropout layer while training; None: as the model has it
     gradient_checkpointing: bool = False
     evaluation_steps: int = 0  # 0: at the end of each epoch
+    evaluate_epochs: bool = False  # at the end of each epoch as well, evaluation_steps being counted within it
     metric: str | None = None  # what to select by; None: the evaluator's first
     patience: int | None = None  # evaluations without a better score before the run stops
     restore_best: bool = True  # leave the model with the weights of the best evaluation

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.batches import Tokens, plan_epoch, steps_per_epoch
+from crossenc_kit.batches import Tokens, cut_step, group_sizes, plan_epoch, steps_per_epoch
 from crossenc_kit.history import History
-from crossenc_kit.losses import Loss, check_labels, find_loss
+from crossenc_kit.losses import Loss, check_labels, find_loss, fit_weights
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.optimization import check_warmup, find_schedule, parameter_groups
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
@@ -55,24 +55,36 @@ class Run:
     state: RunState
     fingerprint: dict[str, Any]
     started: float
+    batches: Callable[[int], list[np.ndarray]] | None  # the caller's own steps of an epoch, as group numbers
+    item_weights: np.ndarray  # (G,) what each group weighs in the mean of a step
     planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
 
     def micro_batches(self, step: int) -> list[np.ndarray]:
         """The plan of one optimizer step, the same in every process."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self.planned[0] != epoch:
-            config = self.config
-            plan = plan_epoch(
-                self.tokens.lengths,
-                self.data.offsets,
-                seed=config.seed,
-                epoch=epoch,
-                batch_size=config.batch_size,
-                accumulation=config.accumulation,
-                token_budget=config.token_budget,
-            )
-            self.planned = (epoch, plan)
+            self.planned = (epoch, self._plan(epoch))
         return self.planned[1][index]
+
+    def _plan(self, epoch: int) -> list[list[np.ndarray]]:
+        config = self.config
+        if self.batches is not None:
+            sizes = group_sizes(self.tokens.lengths, self.data.offsets)
+            return [cut_step(np.asarray(g), sizes, len(g), config.token_budget) for g in self.batches(epoch)]
+        return plan_epoch(
+            self.tokens.lengths,
+            self.data.offsets,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            token_budget=config.token_budget,
+        )
+
+    def shares(self, micro_batches: list[np.ndarray]) -> list[float]:
+        """What part of a step's items each micro-batch holds; weighted where the loss weighs its items."""
+        weights = [float(self.item_weights[groups].sum()) for groups in micro_batches]
+        return [weight / sum(weights) for weight in weights]
 
     def autocast(self) -> Any:
         import torch
@@ -83,6 +95,13 @@ class Run:
     def is_due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
         return self.state.step % every == 0 or self.state.step == self.total_steps
+
+    def is_evaluation_due(self) -> bool:
+        """Whether the evaluator is to be called: at the end of each epoch, or as `evaluation_steps` says."""
+        config, within = self.config, self.state.step % self.steps_per_epoch
+        if config.evaluate_epochs and config.evaluation_steps:
+            return within == 0 or within % config.evaluation_steps == 0 or self.state.step == self.total_steps
+        return self.is_due(config.evaluation_steps or self.steps_per_epoch)
 
     def is_save_due(self) -> bool:
         """Whether a checkpoint is to be written: every `save_steps`, and before leaving."""
@@ -96,7 +115,14 @@ class Run:
         return self.state.seconds + time.perf_counter() - self.started
 
 
-def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingConfig, optimizer: Callable) -> Run:
+def prepare(
+    model: CrossEncoder,
+    train_data: Any,
+    loss: Any,
+    config: TrainingConfig,
+    optimizer: Callable,
+    batches: Callable[[int], list[np.ndarray]] | None = None,
+) -> Run:
     """Check everything that can be checked before the first step, and put a run together."""
     import torch
 
@@ -105,11 +131,13 @@ def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingCon
     if not len(data):
         raise DataError("there is nothing to train on: the training data is empty")
     check_labels(data, known, model.num_labels)
+    known = fit_weights(known, data, model.num_labels)
+    model.name_labels(data.label_names)
     processes = join()
     if processes.device is not None:
         model.to(processes.device)
     processes.share(model.model.state_dict().values())
-    per_epoch = steps_per_epoch(len(data), config.batch_size, config.accumulation)
+    per_epoch = len(batches(0)) if batches else steps_per_epoch(len(data), config.batch_size, config.accumulation)
     total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
     warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
     if not callable(config.scheduler):
@@ -143,6 +171,8 @@ def prepare(model: CrossEncoder, train_data: Any, loss: Any, config: TrainingCon
         state=RunState(),
         fingerprint=plan,
         started=time.perf_counter(),
+        batches=batches,
+        item_weights=known.item_weights(np.asarray(data.labels)) if data.is_pointwise else np.ones(len(data)),
     )
 
 
@@ -153,7 +183,7 @@ def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingCo
     kind = {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length}
     return {
         "data": data.fingerprint(),
-        "loss": getattr(loss.function, "__name__", type(loss.function).__name__),
+        "loss": loss.name,
         "model": kind | sizes,
         "optimizer": type(optimizer).__name__,
         "config": config.plan(),

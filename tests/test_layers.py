@@ -18,18 +18,20 @@ LEVELS = {
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
-    **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading"], 1),
+    **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading", "ranking", "classes"], 1),
     **dict.fromkeys(["live", "pictures", "checkpoint", "classification_plots"], 1),
     **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
-    **dict.fromkeys(["classification", "explain"], 2),
-    **dict.fromkeys(["label_readers"], 3),
+    **dict.fromkeys(["classification", "explain", "sentence_transformers_evaluators"], 2),
+    "sources": 1,
+    "published": 2,
+    **dict.fromkeys(["label_readers", "sentence_transformers_reranking"], 3),
     "model": 3,
     "training_run": 4,
     "resume": 5,
     "training": 6,
-    **dict.fromkeys(["older_evaluators", "later_evaluators"], 7),
-    "sentence_transformers_api": 8,
-    "__main__": 9,
+    "temperature": 4,
+    "sentence_transformers_api": 7,
+    "__main__": 8,
 }
 SIDEWAYS = {("model", "packed")}
 
@@ -38,6 +40,7 @@ HEAVY = {"transformers", "datasets", "accelerate", "matplotlib", "IPython", "ipy
 HEAVY |= {"sentence_transformers", "pandas", "scipy", "sklearn", "jupyter_client", "huggingface_hub", "tokenizers"}
 WITHOUT_TORCH = ["pairs", "metrics", "history", "figures", "tables", "readers", "evaluation", "exercises"]
 WITHOUT_TORCH += ["classification_metrics", "calibration", "comparison", "classification", "explain", "label_readers"]
+WITHOUT_TORCH += ["sources", "published"]
 WITHOUT_TORCH += [
     "classification_plots",
     "ranking_metrics",

@@ -41,6 +41,23 @@ def a_history(steps: int = 40) -> History:
     return history
 
 
+def a_classifier(name: str = "model", word: str = "no") -> types.SimpleNamespace:
+    """Of 8 pairs, 2 of class 1 are taken for class 0, called `word`."""
+    probabilities = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.8, 0.9])
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    return types.SimpleNamespace(
+        name=name,
+        count=8,
+        label_names=(word, "yes"),
+        probabilities=probabilities,
+        labels=labels,
+        predicted=(probabilities > 0.5).astype(int),
+        threshold=0.5,
+        accuracy=0.75,
+        confusion=np.array([[4, 0], [2, 2]]),
+    )
+
+
 SCORES = np.linspace(0, 1, 50)
 MATRIX = np.array([[0.5, 0.5], [0.125, 0.875]])
 # function -> arguments, and numbers that its alt text must say; `word` is text that comes from data.
@@ -55,6 +72,13 @@ SAMPLES = {
     "bars_with_intervals": (
         lambda word: (({word: 0.52, "b": 0.83}, {"b": (0.8, 0.85)}), {"title": word, "counts": {word: 12}}),
         ["0.520", "0.830 [0.800, 0.850]"],
+    ),
+    "confusion": (lambda word: ((a_classifier(word, word),), {}), ["0.750 on 8 pairs", "(2 of 4)"]),
+    "reliability": (lambda word: (({word: a_classifier(), "b": a_classifier()},), {"title": word}), ["(ECE) 0.28"]),
+    "precision_recall": (lambda word: (({word: a_classifier()},), {"title": word}), ["average precision 1.000"]),
+    "compare_by_tag": (
+        lambda word: ((a_classifier(), a_classifier(), [word, "b"] * 4, (word, "theirs")), {"title": word}),
+        ["b: ", "0.750"],
     ),
     "architectures": (lambda word: ((), {}), ["one pass for each pair"]),
     "attention_map": (lambda word: ((MATRIX, [word, "b"]), {"title": word}), ["2 tokens", "0.88"]),

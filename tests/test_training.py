@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from crossenc_kit import (
     TrainingError,
     TruncationWarning,
     bce_with_logits,
+    loss_with,
     train,
 )
 from crossenc_kit.checkpoint import CheckpointError
@@ -120,9 +122,9 @@ def test_rows_of_the_history():
 # --- what a step's loss is ------------------------------------------------------------------------
 
 
-def gradient(data, loss, **changes):
+def gradient(data, loss, num_labels=1, **changes):
     """The gradient of one step over all the data, from a step of plain descent at rate 1."""
-    model = tiny(dropout=False)
+    model = tiny(dropout=False, num_labels=num_labels)
     before = {name: p.detach().clone() for name, p in model.model.named_parameters()}
     settings = {"scheduler": "constant", "learning_rate": 1.0, "weight_decay": 0.0, "max_grad_norm": 0.0}
     config = TrainingConfig(**settings, **changes)
@@ -192,6 +194,43 @@ def as_rows(data):
 
 
 # --- the same again -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"token_budget": 60}, {"batch_size": 5, "accumulation": 5}])
+def test_weighted_classes_in_ragged_micro_batches_have_the_gradient_of_one_batch(changes):
+    data = replace(sentences(), labels=np.arange(22) % 7 // 3)  # of classes 0, 1 and 2, the last is rare
+    loss = loss_with("cross_entropy", class_weights=[1.0, 5.0, 0.2], label_smoothing=0.1)
+    whole = gradient(data, loss, num_labels=3, batch_size=22)
+    ragged = gradient(data, loss, num_labels=3, **{"batch_size": 22, **changes})
+    largest = max(float(value.abs().max()) for value in whole.values())
+    assert largest_difference(whole, ragged) < 1e-4 * largest
+    assert largest > 1e-4
+
+
+def test_classes_are_learnt_and_their_names_go_into_the_model():
+    data = replace(sentences(), labels=np.arange(22) % 2, label_names=("no", "yes"))
+    model = tiny(num_labels=2)
+    config = TrainingConfig(epochs=30, batch_size=11, learning_rate=3e-3, warmup_steps=0, dropout=0.0)
+    train(model, data, "cross_entropy", config)
+    assert (model.predict(data).argmax(axis=1) == data.labels).all()
+    assert model.label_names == ("no", "yes")
+    with pytest.raises(DataError, match=r"the model's classes are no, yes, the data's yes, no: with_label_names"):
+        train(model, data.with_label_names(("yes", "no")), "cross_entropy", TrainingConfig())
+
+
+def test_the_callers_own_batches_take_the_place_of_the_plan():
+    seen = []
+    steps = [np.array([3, 1]), np.array([0, 2, 4])]
+    config = TrainingConfig(epochs=2, batch_size=3)
+    train(tiny(), sentences(5), "mse", config, on_row=seen.append, batches=lambda epoch: steps[:: 1 - 2 * epoch])
+    assert [row["pairs"] for row in seen] == [2, 3, 3, 2]
+
+
+def test_evaluations_within_and_at_the_end_of_each_epoch():
+    seen = []
+    config = TrainingConfig(epochs=2, batch_size=4, evaluation_steps=3, evaluate_epochs=True)  # 5 steps an epoch
+    result = train(tiny(), sentences(20), "bce", config, lambda model: seen.append(1) or 0.0)
+    assert [row["step"] for row in result.history if "eval_score" in row] == [3, 5, 8, 10]
 
 
 def test_a_seed_gives_the_same_bits_whatever_ran_before():
@@ -517,7 +556,7 @@ def test_a_folder_that_cannot_be_used(tmp_path):
         ({"head_factor": math.inf}, "head_factor must be"),
         ({"max_grad_norm": -1.0}, "max_grad_norm must be"),
         ({"scheduler": "sawtooth"}, "unknown scheduler 'sawtooth'; choose from constant, "),
-        ({"loss": "hinge"}, "unknown loss 'hinge'; choose from bce, mse"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; choose from bce, cross_entropy, mse"),
         ({"precision": "int8"}, "precision must be fp32, bf16 or fp16, got 'int8'"),
         ({"save_steps": 5}, "save_steps needs an output_dir"),
         ({"resume": True}, "resume needs the output_dir"),
