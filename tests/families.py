@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,13 @@ def classifier(family: str, num_labels: int = 1, dropout: float = 0.0, seed: int
         for parameter in model.parameters():  # biases and norms too, so that none is without effect
             parameter.data += 0.2 * torch.randn_like(parameter)
     return model.eval()
+
+
+def save_classifier(folder: Path, family: str, num_labels: int = 1, **changes: Any) -> Path:
+    """A classifier's folder as transformers writes it: weights, configuration, tokenizer; nothing of ours."""
+    classifier(family, num_labels, **changes).save_pretrained(folder)
+    tokenizer(FAMILIES[family][0]).save_pretrained(folder)
+    return folder
 
 
 def tokens_of(family: str, pairs: list[tuple[str, str]], max_length: int = 64) -> Tokens:

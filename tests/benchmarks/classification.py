@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, evaluate_classification, read_duplicates, read_nli, train
 from crossenc_kit.history import provenance
 from crossenc_kit.records import describe_result, write_result
@@ -57,8 +59,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--pairs", type=int, default=0, help="pairs of each split; 0: all")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--threads", type=int, help="of each side; one apiece is fairest on a busy machine")
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    settings = parser.parse_args()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return settings
 
 
 def ours(training: Pairs, test: Pairs, settings: argparse.Namespace, seed: int) -> dict[str, float]:

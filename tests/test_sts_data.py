@@ -1,4 +1,4 @@
-"""The sample data are what their data sheet says."""
+"""The graded pairs of the sample data are what their data sheet says."""
 
 import re
 from collections import Counter
