@@ -3,6 +3,9 @@
 torch multiplies float32 with MKL, which keeps to 256-bit instructions on a processor that is not Intel's. oneDNN,
 which torch brings too, uses the 512-bit ones: on a Zen 5 core 260 against 115 GFLOP/s, forward and backward
 (`python tests/benchmarks/products.py`). Both round in float32; their sums differ by the order of the terms.
+
+oneDNN makes a program for each shape that it meets, in some milliseconds, and keeps it. So the number of rows is
+rounded up to a multiple of `ROWS`, with rows of zeros: few shapes, and memory that does not grow with every batch.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
+ROWS = 64
+
 
 class FastProducts(TorchFunctionMode):
     """A context in which every float32 `linear` on the CPU goes the faster way, whichever module calls it."""
@@ -32,7 +37,8 @@ class FastProducts(TorchFunctionMode):
 def _is_ours(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     tensors = (input, weight) if bias is None else (input, weight, bias)
     plain = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.layout == torch.strided for t in tensors)
-    wanted = plain and weight.dim() == 2 and input.dim() > 1 and min(input.numel(), weight.numel()) > 0
+    large = input.dim() > 1 and input.numel() >= ROWS * input.shape[-1] > 0  # fewer rows are no work to speak of
+    wanted = plain and large and weight.dim() == 2 and weight.numel() > 0
     allowed = bool(torch.backends.mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
     return wanted and allowed and has_faster_product()
 
@@ -56,7 +62,19 @@ def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     rows = input.reshape(-1, input.shape[-1])  # (..., in) -> (N, in): a view made within _Linear may not be changed
     tracked = any(t is not None and t.requires_grad for t in (input, weight, bias))
     product = _Linear.apply if tracked and torch.is_grad_enabled() else _product
-    return product(rows, weight, bias).view(*input.shape[:-1], len(weight))
+    found = product(_round_up(rows), weight, bias)
+    return found[: len(rows)].view(*input.shape[:-1], len(weight))
+
+
+def missing_rows(rows: int) -> int:
+    """How many rows a matrix lacks to a multiple of `ROWS`, where the faster product wants one; else none."""
+    return -rows % ROWS if has_faster_product() else 0
+
+
+def _round_up(rows: Tensor) -> Tensor:
+    """`rows` `(N, in)` with rows of zeros up to a multiple of `ROWS`."""
+    lacks = -len(rows) % ROWS
+    return torch.cat([rows, rows.new_zeros(lacks, rows.shape[1])]) if lacks else rows
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

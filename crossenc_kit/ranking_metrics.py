@@ -35,14 +35,14 @@ def ndcg(scores: ArrayLike, grades: ArrayLike, k: int | None = None) -> float:
     if (y < 0).any():
         raise ValueError(f"candidate {int(np.flatnonzero(y < 0)[0])}: the grade is below 0; count it as 0")
     discounts = 1.0 / np.log2(np.arange(len(y)) + 2.0)
-    discounts[k:] = 0.0
+    discounts[len(y) if k is None else k :] = 0.0
     best = float(np.sort(y)[::-1] @ discounts)
     if best == 0.0:
         return 0.0
     _, place, counts = np.unique(-x, return_inverse=True, return_counts=True)  # equal scores share their ranks
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     shared = np.add.reduceat(discounts, starts) / counts  # the mean discount of each group of equal scores
-    return float(y @ shared[place]) / best
+    return min(float(y @ shared[place]) / best, 1.0)  # the two sums may round differently
 
 
 def average_precision_of(scores: ArrayLike, grades: ArrayLike) -> float:
