@@ -33,16 +33,17 @@ Hook = Callable[[Mapping[str, Any]], None]
 
 
 def curves(
-    history: History | Sequence[Mapping[str, Any]], metric: str = "eval_spearman", *, title: str = "Training"
+    history: History | Sequence[Mapping[str, Any]], metric: str | None = None, *, title: str = "Training"
 ) -> Figure:
     """Training loss (raw, and its running mean), learning rate and `metric` against the step.
 
-    Raises `ValueError` if no row has a loss, or if the model was evaluated but no row has `metric`.
+    `metric` is by default the first that the evaluator gave. Raises `ValueError` if no row has a loss, or if the model was evaluated but no row has `metric`.
     """
     history = history if isinstance(history, History) else History(history)
     steps, loss = history.column("loss")
-    at, values = history.column(metric)
     measured = [name for name in history.names() if name.startswith("eval_")]
+    metric = metric or next(iter(measured), "eval_score")
+    at, values = history.column(metric)
     if not len(steps):
         raise ValueError("the history has no row with a loss, so there is no curve to draw")
     if measured and not len(at):
