@@ -20,6 +20,8 @@ is meant to be read; each file has one idea and imports only from files above it
     optimization      AdamW's groups and the learning rate
     processes         one process or many
     products          matrix products on a CPU
+    activations       what a score goes through, by name
+    adapters          PEFT: wrap, save, merge
     losses            scores and labels in, scalar out
     tables            files become rows
     batches           pairs become token ids and batches
@@ -96,6 +98,7 @@ PUBLIC = {
     "compare_classifiers": "classification",
     "accuracy_by_tag": "classification",
     "calibrate": "temperature",
+    "merge_adapters": "adapters",
     "probe": "explain",
     "error_slices": "explain",
     "word_overlap": "retrieval",
@@ -126,6 +129,7 @@ PUBLIC = {
 }
 
 if TYPE_CHECKING:  # the same names again, for type checkers and completion
+    from crossenc_kit.adapters import merge_adapters as merge_adapters
     from crossenc_kit.classification import ClassificationReport as ClassificationReport
     from crossenc_kit.classification import accuracy_by_tag as accuracy_by_tag
     from crossenc_kit.classification import classification_evaluator as classification_evaluator

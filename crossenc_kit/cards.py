@@ -15,7 +15,7 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
 
     Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
     `card` keys, all optional: `base_model`, `data` (name to facts), `settings`, `metrics`, `command`,
-    `label_names` (of 0, 1, ...), `provenance`, `limits` (a list of sentences).
+    `label_names` (of 0, 1, ...), `adapter` (True for one of PEFT), `provenance`, `limits` (a list of sentences).
     """
     lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), ""]
     if card.get("label_names"):
@@ -23,7 +23,9 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     lines += ["## Use", ""]
     lines += ["```python", "from crossenc_kit import CrossEncoder", "", 'model = CrossEncoder("path/to/this/folder")']
     lines += ['scores = model.predict([("a text", "another text")])', "```", ""]
-    lines += ["It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`.", ""]
+    plain = "It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`."
+    adapter = "An adapter (PEFT): it fetches its base model when it is loaded, and needs `pip install peft`."
+    lines += [adapter if card.get("adapter") else plain, ""]
     for title, key in (("Training data", "data"), ("Settings", "settings"), ("Results", "metrics")):
         lines += _table(title, card.get(key))
     if card.get("command"):
@@ -40,7 +42,8 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
 
 def _front_matter(card: dict[str, Any]) -> list[str]:
     base = str(card.get("base_model", ""))  # a folder of this machine is not named
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "tags:", "- cross-encoder"]
+    library = "peft" if card.get("adapter") else "transformers"
+    lines = ["---", f"library_name: {library}", "pipeline_tag: text-classification", "tags:", "- cross-encoder"]
     if HUB_NAME.fullmatch(base) and not base.startswith(".") and not os.path.isdir(base):
         lines.append(f"base_model: {base}")
     return [*lines, "---"]

@@ -37,7 +37,8 @@ def curves(
 ) -> Figure:
     """Training loss (raw, and its running mean), learning rate and `metric` against the step.
 
-    `metric` is by default the first that the evaluator gave. Raises `ValueError` if no row has a loss, or if the model was evaluated but no row has `metric`.
+    `metric` is by default the first that the evaluator gave. Raises `ValueError` if no row has a loss, or if the
+    model was evaluated but no row has `metric`.
     """
     history = history if isinstance(history, History) else History(history)
     steps, loss = history.column("loss")

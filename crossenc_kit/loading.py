@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from crossenc_kit import adapters, backbones
+from crossenc_kit.activations import activation_path, find_activation
 from crossenc_kit.backbones import BackboneError, explain_missing, quiet_transformers
 from crossenc_kit.pairs import DataError
 
@@ -24,9 +27,9 @@ OLD_SPELLINGS = {
 }
 ST_CONFIG = "config_sentence_transformers.json"
 # What a saved model consists of: a save into an older model's folder leaves none of it behind to be mixed up.
-MODEL_FILES = ["model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG, "sentence_bert_config.json"]
-MODEL_FILES += ["modules.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
-MODEL_FILES += ["spiece.model", "spm.model", "sentencepiece.bpe.model"]
+MODEL_FILES = ["config.json", "model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG, "modules.json"]
+MODEL_FILES += ["sentence_bert_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*"]
+MODEL_FILES += ["merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"]
 # Families whose positions count from the padding token's id, so that their table holds fewer than it says.
 COUNTS_PADDING = {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"}
 COUNTS_PADDING |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
@@ -48,6 +51,49 @@ def merge_spellings(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any
     return merged
 
 
+class Origin(NamedTuple):
+    """Where a classifier comes from: for an adapter, its weights are those of the base model."""
+
+    weights: str  # a folder or a hub name
+    config: str  # the same, or the path of a configuration file
+    where: dict[str, Any]
+
+
+def find_origin(folder: str, where: dict[str, Any]) -> Origin:
+    """Where the weights and the configuration of a folder or hub model are; raises `BackboneError`."""
+    parts = read_json(folder, "modules.json", where) or []
+    if len(parts) > 1 and (read_json(folder, ST_CONFIG, where) or {}).get("model_type") == "CrossEncoder":
+        kinds = ", ".join(part["type"].rpartition(".")[2] for part in parts)
+        raise BackboneError(f"{folder!r} is a pipeline ({kinds}) of sentence-transformers, not one classifier")
+    settings = read_json(folder, adapters.SETTINGS, where)
+    if settings is None:
+        return Origin(folder, folder, where)
+    adapters.need_peft(f"the adapter {folder!r}")
+    base = settings.get("base_model_name_or_path") or ""
+    try:
+        weights = backbones.find_backbone("minilm" if base == backbones.MINILM_HUB else base)
+    except BackboneError as error:
+        place = f"base_model_name_or_path in its {adapters.SETTINGS}"
+        raise BackboneError(f"the base model of the adapter {folder!r}, {place}: {error}") from error
+    config = find_file(folder, adapters.CLASSIFIER, where) or weights
+    return Origin(weights, config, {**where, "revision": settings.get("revision")})
+
+
+def find_file(folder: str, name: str, where: dict[str, Any]) -> str | None:
+    """The path of one file of a folder or hub model, None where it has no such file."""
+    from transformers.utils import cached_file
+
+    hub = {key: value for key, value in where.items() if key != "trust_remote_code"}
+    problems = ("missing_entries", "connection_errors", "gated_repo")  # of which loading the model will speak
+    return cached_file(folder, name, **hub, **{f"_raise_exceptions_for_{problem}": False for problem in problems})
+
+
+def read_json(folder: str, name: str, where: dict[str, Any]) -> Any:
+    """The content of one JSON file of a folder or hub model, None where it has no such file."""
+    path = find_file(folder, name, where)
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+
+
 def load_model(
     folder: str, where: dict, changes: dict, model_kwargs: dict, seed: int | None
 ) -> tuple[Any, dict[str, Any]]:
@@ -63,14 +109,18 @@ def load_model(
         raise ValueError(f"num_labels must be at least 1, got {changes['num_labels']}")
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[], enabled=seed is not None):
-            config = AutoConfig.from_pretrained(folder, **where, **changes)
+            origin = find_origin(folder, where)
+            config = AutoConfig.from_pretrained(origin.config, **origin.where, **changes)
             if "num_labels" not in changes and not _has_head(config):
                 config.num_labels = 1
             if seed is not None:
                 torch.manual_seed(seed)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder, config=config, output_loading_info=True, **where, **model_kwargs
+                origin.weights, config=config, output_loading_info=True, **origin.where, **model_kwargs
             )
+            model = adapters.load_adapter(model, folder, where) if origin.weights != folder else model
+    except BackboneError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if Path(folder).is_dir():
             raise _explain_folder(folder, error) from error
@@ -85,9 +135,11 @@ def load_model(
         # Weights mapped from a file start at odd addresses, where matrix products round otherwise than
         # elsewhere: a copy starts at a round one, and a run and its resumed twin agree to the last bit.
         tensor.data = tensor.data.clone()
-    weights = model.state_dict()
+    weights = adapters.plain_weights(model)
     resized = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
-    new = {name: weights[name].cpu().clone() for name in [*report["missing_keys"], *resized] if name in weights}
+    held = adapters.saved_names(model) if origin.weights != folder else set()
+    names = [name for name in [*report["missing_keys"], *resized] if name in weights and name not in held]
+    new = {name: weights[name].cpu().clone() for name in names}
     return model, new
 
 
@@ -107,12 +159,14 @@ def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
     """Whether some of the model's weights were given, and all of these are still as given."""
     import torch
 
-    now = model.state_dict() if weights else {}
+    now = adapters.plain_weights(model) if weights else {}
     return bool(weights) and all(torch.equal(now[name], w.to(now[name])) for name, w in weights.items())
 
 
 def _has_head(config: Any) -> bool:
-    return any("ForSequenceClassification" in name for name in config.architectures or [])
+    if config.architectures is None:  # old ones: classes tell; 2 is what transformers says of a bare encoder, too
+        return config.num_labels != 2 or bool(label_names(config))
+    return any("ForSequenceClassification" in name for name in config.architectures)
 
 
 def _is_head(name: str) -> bool:
@@ -125,7 +179,7 @@ def load_tokenizer(folder: str, where: dict, tokenizer_kwargs: dict, config: Any
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **where, **tokenizer_kwargs)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **where, **{"config": config, **tokenizer_kwargs})
     except (OSError, ValueError) as error:
         if Path(folder).is_dir():
             raise BackboneError(f"the folder {folder!r} has no tokenizer that loads: {error}") from error
@@ -190,60 +244,17 @@ def name_labels(config: Any, names: Sequence[str], *, anew: bool) -> None:
     config.label2id = {name: index for index, name in enumerate(names)}
 
 
-def find_activation(choice: Callable | str | None) -> Callable | None:
-    """An activation by name ("sigmoid", "identity", "torch.nn...Sigmoid") or as it is; None for None.
-
-    Raises `ValueError` for names outside `torch.nn`: a model's configuration is not trusted to import.
-    """
-    if choice is None or callable(choice):
-        return choice
-    if not isinstance(choice, str):
-        raise TypeError(f"an activation is a function or the name of one, got {choice!r}")
-    from torch import nn
-
-    package, _, name = choice.rpartition(".")
-    name = {"sigmoid": "Sigmoid", "identity": "Identity"}.get(name, name)
-    if package and not package.startswith("torch.nn"):
-        raise ValueError(f"the activation {choice!r} is not part of torch.nn; pass activation_fn=... yourself")
-    kind = getattr(nn, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise ValueError(f"unknown activation {choice!r}; use 'sigmoid', 'identity' or a module of torch.nn")
-    try:
-        return kind()
-    except TypeError as error:
-        raise ValueError(f"the activation {choice!r} needs arguments; pass it ready made: {error}") from error
-
-
-def activation_path(activation: Callable) -> str:
-    """The name by which a saved model asks for its activation; warns where a name does not say it all."""
-    kind = type(activation)
-    path = f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        again = find_activation(path)
-    except ValueError:
-        path = "torch.nn.modules.linear.Identity"
-        again = find_activation(path)
-    if repr(again) != repr(activation):
-        warnings.warn(
-            f"the activation {activation!r} is saved as {again!r}; pass activation_fn when you load the model",
-            stacklevel=4,
-        )
-    return path
-
-
-def saved_activation(config: Any, folder: str) -> Callable:
+def saved_activation(config: Any, folder: str, where: dict[str, Any]) -> Callable:
     """The activation a saved model asks for, else sentence-transformers' rule.
 
-    Looked for in the configuration (keys of sentence-transformers 3.x and 4+) and in the file that
-    sentence-transformers 6 writes. The rule: sigmoid for one label, identity for several.
+    Looked for in the file that sentence-transformers 6 writes, which leaves an older answer in the configuration,
+    and then there (keys of 4 and 5, and of 3). The rule: sigmoid for one label, identity for several.
     """
     from torch import nn
 
-    path = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    path = (read_json(folder, ST_CONFIG, where) or {}).get("activation_fn")
+    path = path or (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
     path = path or getattr(config, "sbert_ce_default_activation_function", None)
-    extra = Path(folder) / ST_CONFIG
-    if path is None and extra.is_file():
-        path = json.loads(extra.read_text(encoding="utf-8")).get("activation_fn")
     rule = nn.Sigmoid() if config.num_labels == 1 else nn.Identity()
     if path is None:
         return rule
@@ -252,6 +263,29 @@ def saved_activation(config: Any, folder: str) -> Callable:
     except ValueError as error:
         warnings.warn(f"{error}; {type(rule).__name__} is used", stacklevel=3)
         return rule
+
+
+def remember_settings(model: Any, tokenizer: Any, activation: Callable, max_length: int) -> None:
+    """Put the activation and the length into the configurations that are saved, for us and sentence-transformers."""
+    path = activation_path(activation)
+    model.config.sentence_transformers = {"activation_fn": path}
+    model.config.sbert_ce_default_activation_function = path
+    tokenizer.model_max_length = max_length
+
+
+def save_weights(model: Any, folder: Path, new: dict[str, Any], **options: Any) -> None:
+    """Write weights and configuration as transformers does, or the adapter alone as PEFT does.
+
+    `new`: the weights that the base model lacks. Raises `ValueError` for an adapter that does not hold them.
+    """
+    if not adapters.is_wrapped(model):
+        model.save_pretrained(folder, **options)
+        return
+    base = model.active_peft_config.base_model_name_or_path or ""
+    if Path(base).parent.name == backbones.MINILM_PACKAGE:  # a name that means the same elsewhere
+        base = backbones.MINILM_HUB
+    base = os.path.abspath(base) if os.path.isdir(base) else base
+    adapters.save_adapter(model, folder, base, new, **options)
 
 
 def best_device() -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit import loading
+from crossenc_kit import adapters, loading
 from crossenc_kit.backbones import find_backbone
 from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
@@ -36,9 +36,8 @@ class CrossEncoder:
 
     The constructor takes the names of sentence-transformers: the later ones, and the older
     `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
-    `label_names` are the classes' names in index
-    order. `seed` fixes the initial weights of a new head. Raises `BackboneError` where the base model cannot
-    be had, `ValueError` where the tokenizer has no padding token.
+    `label_names` are the classes' names in index order. `seed` fixes the initial weights of a new head. Raises
+    `BackboneError` where the base model cannot be had, `ValueError` where the tokenizer has no padding token.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class CrossEncoder:
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
         self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
         chosen = loading.find_activation(given["activation_fn"])
-        self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder)
+        self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder, where)
         self.card: dict[str, Any] = {"base_model": self.name}
         self.truncated = 0  # pairs cut by the last `tokenize`
         self.name_labels(label_names or ())
@@ -260,15 +259,15 @@ class CrossEncoder:
     def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
         """Write a plain Hugging Face folder: weights, configuration, tokenizer, model card.
 
-        The folder appears whole or not at all: it is written beside its place and moved there.
+        The folder appears whole or not at all: it is written beside its place and moved there. Of a model with an
+        adapter (see `adapters`), the adapter is written; `ValueError` where it does not hold all that is new.
         """
-        self._remember_activation()
+        loading.remember_settings(self.model, self.tokenizer, self.activation_fn, self.max_length)
+        card = {**self.card, "adapter": adapters.is_wrapped(self.model)}
         with replace_folder(path, loading.MODEL_FILES) as partial, loading.quiet_transformers():
-            self.model.save_pretrained(partial, **options)
+            loading.save_weights(self.model, partial, self.new_head, **options)
             self.tokenizer.save_pretrained(partial)
-            (partial / "README.md").write_text(
-                model_card(self.card, self.num_labels, self.max_length), encoding="utf-8"
-            )
+            (partial / "README.md").write_text(model_card(card, self.num_labels, self.max_length), encoding="utf-8")
 
     save = save_pretrained
 
@@ -284,13 +283,6 @@ class CrossEncoder:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(os.path.join(folder, "model"))
             return hub.upload_folder(repo_id=repo_id, folder_path=os.path.join(folder, "model"), **options)
-
-    def _remember_activation(self) -> None:
-        """Put the activation and the length into the configuration, for us and sentence-transformers."""
-        path = loading.activation_path(self.activation_fn)
-        self.model.config.sentence_transformers = {"activation_fn": path}
-        self.model.config.sbert_ce_default_activation_function = path
-        self.tokenizer.model_max_length = self.max_length
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.model.parameters()) / 1e6

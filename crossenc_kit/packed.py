@@ -7,7 +7,7 @@ needs the last layer's queries, output and feed-forward for that token only (its
 all): the rest of the last layer is pruned. Both steps are exact, forward and backward.
 
 BERT (and MiniLM), RoBERTa, XLM-R, ELECTRA and DistilBERT run packed; every other architecture runs
-through its own `forward` on padded batches.
+through its own `forward` on padded batches. LoRA's layers stand inside of these, and run packed with them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from crossenc_kit.adapters import unwrap
 from crossenc_kit.batches import Tokens
-from crossenc_kit.products import FastProducts
+from crossenc_kit.products import FastProducts, missing_rows
 
 
 class Layer(NamedTuple):
@@ -52,9 +53,9 @@ BERT_LIKE = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "el
 
 
 def can_pack(model: Any) -> bool:
-    """Whether the model (a Hugging Face sequence classifier) has a packed forward pass."""
+    """Whether the model (a Hugging Face sequence classifier, perhaps with an adapter) has a packed forward pass."""
     config = model.config
-    if type(model).__name__ not in CLASSES or getattr(config, "is_decoder", False):
+    if type(unwrap(model)).__name__ not in CLASSES or getattr(config, "is_decoder", False):
         return False
     return getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
 
@@ -70,6 +71,7 @@ CLASSES = {
 
 def take_apart(model: Any) -> Parts:
     """The parts of a model for which `can_pack` is true."""
+    model = unwrap(model)
     config, encoder = model.config, model.base_model
     if config.model_type == "distilbert":
         return _distilbert_parts(model, encoder)
@@ -141,7 +143,10 @@ def forward(model: Any, tokens: Tokens, rows: np.ndarray, pad: Padding) -> Tenso
 
 
 class Packed(NamedTuple):
-    """A packed batch: `ids`, `segments`, `positions` are `(1, T_total)`; `sizes` the pairs' lengths."""
+    """A packed batch: `ids`, `segments`, `positions` are `(1, T_total)`; `sizes` the pairs' lengths.
+
+    T_total may exceed the sum of `sizes` by a few tokens at the end, which no pair reads: see `products`.
+    """
 
     ids: Tensor
     segments: Tensor | None
@@ -156,11 +161,13 @@ def pack(tokens: Tokens, rows: np.ndarray, first_position: int, device: Any) -> 
     sizes = tokens.lengths[rows]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     positions = np.arange(int(sizes.sum())) - np.repeat(starts, sizes) + first_position
-    columns = [np.concatenate([ids for ids, _ in pairs]), positions, starts]
+    spare = missing_rows(len(positions)) if torch.device(device).type == "cpu" else 0
+    every = np.concatenate([ids for ids, _ in pairs])
+    columns = [np.append(every, [every[0]] * spare), np.append(positions, [first_position] * spare), starts]
     ids, positions_, first = (torch.as_tensor(column, dtype=torch.long, device=device) for column in columns)
     segments = None
     if tokens.template.segments is not None:
-        kinds = np.concatenate([segment for _, segment in pairs if segment is not None])
+        kinds = np.concatenate([*(segment for _, segment in pairs if segment is not None), np.zeros(spare, dtype=int)])
         segments = torch.as_tensor(kinds, dtype=torch.long, device=device).unsqueeze(0)
     return Packed(ids.unsqueeze(0), segments, positions_.unsqueeze(0), sizes.tolist(), first)
 
@@ -208,6 +215,8 @@ def attend_by_length(
         attended = scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         outputs.append(attended.transpose(1, 2).reshape(-1, query.shape[-1]))
         pair, start = pair + count, stop
+    if not first_only and start < len(query):  # rows that fill up the matrix
+        outputs.append(query.new_zeros(len(query) - start, query.shape[-1]))
     return torch.cat(outputs)
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from crossenc_kit import checkpoint
+from crossenc_kit import adapters, checkpoint
 from crossenc_kit.folders import mend_folder
 from crossenc_kit.history import History, plain, provenance
 from crossenc_kit.optimizer_state import load_optimizer, optimizer_tensors
@@ -58,7 +58,11 @@ def load_state(run: Run) -> None:
             warnings.warn(f"no checkpoint in {run.folder} is whole; the run starts anew", stacklevel=3)
         return
     checkpoint.check_fingerprint(found.state["fingerprint"], run.fingerprint)
-    run.model.model.load_state_dict(found.tensors("model"))
+    weights, best_step = found.tensors("model"), found.state["run"]["best_step"]
+    _check_weights(run.model.model, weights, found.path)
+    best = best_step is not None and run.config.restore_best
+    best_weights = _load_best(run.folder / "best", run, best_step) if best else None
+    run.model.model.load_state_dict(weights)
     names = run.model.model.named_parameters()
     load_optimizer(run.optimizer, names, found.tensors("optimizer"), found.state["optimizer"])
     if found.state["scaler"]:
@@ -66,18 +70,31 @@ def load_state(run: Run) -> None:
     for name, value in found.state["run"].items():
         setattr(run.state, name, value)
     run.state.history = History(found.state["history"])
-    if run.state.best_step is not None and run.config.restore_best:
-        run.state.best_weights = _load_best(run.folder / "best" / "model.safetensors", run)
+    run.state.best_weights = best_weights
 
 
-def _load_best(path: Path, run: Run) -> dict[str, Any] | None:
+def _check_weights(model: Any, weights: dict[str, Any], path: Path) -> None:
+    here, there = ({n: tuple(w.shape) for n, w in one.items()} for one in (model.state_dict(), weights))
+    if different := sorted(name for name in {*here, *there} if here.get(name) != there.get(name)):
+        name = different[0]
+        raise checkpoint.CheckpointError(
+            f"{path} is of another model, or of one with another adapter: the shape of {name} is "
+            f"{there.get(name, '(absent)')} in the checkpoint, {here.get(name, '(absent)')} here; give the same model"
+        )
+
+
+def _load_best(folder: Path, run: Run, step: int) -> dict[str, Any] | None:
+    """The weights that the folder best/ holds; those of an adapter pass through the model on their way."""
     from safetensors.torch import load_file
 
+    wrapped = adapters.is_wrapped(run.model.model)
+    path = folder / ("adapter_model.safetensors" if wrapped else "model.safetensors")
     if not path.is_file():
-        warnings.warn(
-            f"{path} is missing: the best weights so far, of step {run.state.best_step}, are lost", stacklevel=4
-        )
+        warnings.warn(f"{path} is missing: the best weights so far, of step {step}, are lost", stacklevel=4)
         return None
+    if wrapped:
+        adapters.put_back(run.model.model, folder)
+        return _weights(run.model.model)
     weights = load_file(path)
     if unknown := sorted(weights.keys() - run.model.model.state_dict().keys()):
         raise checkpoint.CheckpointError(
@@ -88,12 +105,17 @@ def _load_best(path: Path, run: Run) -> dict[str, Any] | None:
 
 def keep_best(run: Run) -> None:
     """Remember the weights as the best so far: in memory, and in the folder `best/` where there is one."""
-    weights = run.model.model.state_dict()
     if run.config.restore_best:
-        run.state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        run.state.best_weights = _weights(run.model.model)
     if run.folder is not None and run.processes.is_main:
         _describe_result(run)
         _save_model(run, run.folder / "best")
+
+
+def _weights(model: Any) -> dict[str, Any]:
+    """Copies on the CPU of all weights that training can change."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: w.detach().cpu().clone() for name, w in model.state_dict().items() if name not in frozen}
 
 
 def save_models(run: Run) -> None:

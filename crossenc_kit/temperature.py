@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.adapters import is_wrapped, unwrap
 from crossenc_kit.calibration import fit_temperature
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.pairs import DataError, as_pairs
@@ -45,11 +46,14 @@ def calibrate(model: CrossEncoder, data: Any) -> float:
 
 
 def last_layer(model: CrossEncoder) -> Any:
-    """The linear layer that gives the raw scores; raises `ValueError` where there is none."""
+    """The linear layer that gives the raw scores, the adapter's where it has its own; `ValueError` if there is none."""
     import torch
 
-    found = [m for m in model.model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == model.num_labels]
-    names = [name for name, module in model.model.named_modules() if found and module is found[-1]]
-    if not found or names[0].split(".")[0] == model.model.base_model_prefix:
-        raise ValueError(f"the head of {type(model.model).__name__} does not end in a linear layer")
-    return found[-1]
+    whole = unwrap(model.model)
+    linear = [(name, module) for name, module in whole.named_modules() if isinstance(module, torch.nn.Linear)]
+    name, layer = next(((n, m) for n, m in reversed(linear) if m.out_features == model.num_labels), ("", None))
+    if layer is None or name.split(".")[0] == whole.base_model_prefix:
+        raise ValueError(f"the head of {type(whole).__name__} does not end in a linear layer")
+    if is_wrapped(model.model) and ".modules_to_save." not in name:  # the base model's, which no adapter saves
+        raise ValueError(f"the adapter has no head of its own beside {name!r}: call merge_adapters(model) first")
+    return layer

@@ -225,6 +225,17 @@ def test_a_saved_adapter_loads_again_with_its_base_model(adapted, tmp_path, fami
     assert digest(again.model.state_dict()) == digest(model.model.state_dict())
 
 
+@pytest.mark.parametrize("num_labels", [1, 2, 3])
+def test_a_new_head_is_saved_with_the_adapter(tmp_path, num_labels):
+    """The base model is a bare encoder, which knows of no labels."""
+    model = wrap(CrossEncoder("tiny", num_labels, seed=0, device="cpu"))
+    model.save_pretrained(tmp_path)
+    again = CrossEncoder(tmp_path, device="cpu")
+    assert again.num_labels == num_labels
+    assert not again.untrained_head
+    assert again.predict(SHORT).tolist() == model.predict(SHORT).tolist()
+
+
 def test_the_folder_holds_the_adapter_and_no_weights_of_the_base_model(adapted, tmp_path):
     model = adapted("bert", 3)
     CrossEncoder(model.folder).save_pretrained(tmp_path / "adapter")  # a plain model's, which must not be mixed up

@@ -19,7 +19,21 @@ LEVELS = {
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
     **dict.fromkeys(["activations", "adapters"], 0),
-    **dict.fromkeys(["losses", "tables", "batches", "retrieval", "evaluation", "exercises", "records", "loading", "ranking", "classes"], 1),
+    **dict.fromkeys(
+        [
+            "losses",
+            "tables",
+            "batches",
+            "retrieval",
+            "evaluation",
+            "exercises",
+            "records",
+            "loading",
+            "ranking",
+            "classes",
+        ],
+        1,
+    ),
     **dict.fromkeys(["live", "pictures", "checkpoint", "classification_plots"], 1),
     **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
     **dict.fromkeys(["classification", "explain", "sentence_transformers_evaluators"], 2),
@@ -39,7 +53,16 @@ SIDEWAYS = {("model", "packed")}
 # Heavy packages are imported where they are needed; torch also at the top of files that are torch code.
 HEAVY = {"transformers", "datasets", "accelerate", "matplotlib", "IPython", "ipywidgets", "papermill", "nbformat"}
 HEAVY |= {"peft"}
-HEAVY |= {"sentence_transformers", "pandas", "scipy", "sklearn", "jupyter_client", "huggingface_hub", "tokenizers"}
+HEAVY |= {
+    "sentence_transformers",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "jupyter_client",
+    "huggingface_hub",
+    "tokenizers",
+    "peft",
+}
 WITHOUT_TORCH = ["pairs", "metrics", "history", "figures", "tables", "readers", "evaluation", "exercises"]
 WITHOUT_TORCH += ["classification_metrics", "calibration", "comparison", "classification", "explain", "label_readers"]
 WITHOUT_TORCH += ["sources", "published"]

@@ -137,7 +137,9 @@ class TestNames:
         assert find_loss(huber) == Loss(huber, None, None)
 
     def test_an_unknown_name_lists_the_known(self):
-        with pytest.raises(ValueError, match="unknown loss 'bcee'; choose from bce, cross_entropy, mse, sigmoid_mse or"):
+        with pytest.raises(
+            ValueError, match="unknown loss 'bcee'; choose from bce, cross_entropy, mse, sigmoid_mse or"
+        ):
             find_loss("bcee")
 
 

@@ -26,7 +26,7 @@ from crossenc_kit.run_guard import read_status
 
 # 5 steps an epoch, the last of them short; several micro-batches a step; dropout on.
 CONFIG = TrainingConfig(batch_size=5, epochs=3, learning_rate=1e-3, token_budget=70, save_steps=3)
-CONFIG = replace(CONFIG, evaluation_steps=2, metric="wave", patience=3)
+CONFIG = replace(CONFIG, evaluation_steps=2, metric="wave", patience=8)  # 8 evaluations: never out of patience
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -182,19 +182,22 @@ def steadily_worse(model):
     return {"wave": -float(moved.abs().sum())}
 
 
+IMPATIENT = {"evaluator": steadily_worse, "patience": 3}
+
+
 @pytest.fixture(scope="module")
 def early(tmp_path_factory):
     """A run that patience ends after evaluations at the steps 2 (the best), 4, 6 and 8, and its folder."""
     folder = tmp_path_factory.mktemp("early")
-    outcome = go(folder, evaluator=steadily_worse)
+    outcome = go(folder, **IMPATIENT)
     assert (outcome.result.status, outcome.result.steps, outcome.result.best_step) == ("early", 8, 2)
     return outcome, folder
 
 
 @pytest.mark.parametrize("step", [2, 4, 5])
 def test_patience_goes_on_counting(tmp_path, early, step):
-    interrupted(tmp_path, step, ask_to_stop, evaluator=steadily_worse)
-    outcome = go(tmp_path, resume=True, evaluator=steadily_worse)
+    interrupted(tmp_path, step, ask_to_stop, **IMPATIENT)
+    outcome = go(tmp_path, resume=True, **IMPATIENT)
     assert_as_whole(outcome, tmp_path, early)
     assert outcome.result.status == "early"
 
@@ -202,13 +205,13 @@ def test_patience_goes_on_counting(tmp_path, early, step):
 def test_a_run_that_ended_early_has_ended(tmp_path, early):
     shutil.copytree(early[1], tmp_path / "run")
     assert read_status(tmp_path / "run") == {"status": "finished", "step": 8, "total_steps": 15, "reason": "early"}
-    outcome = go(tmp_path / "run", resume=True, on_row=pytest.fail, evaluator=pytest.fail)
+    outcome = go(tmp_path / "run", resume=True, on_row=pytest.fail, evaluator=pytest.fail, patience=3)
     assert_as_whole(outcome, tmp_path / "run", early)
     assert (outcome.result.status, outcome.result.steps) == ("early", 8)
 
 
 def test_asked_to_stop_when_patience_ran_out_it_has_ended_early(tmp_path):
-    outcome = go(tmp_path, evaluator=steadily_worse, on_row=at_step(8, ask_to_stop))
+    outcome = go(tmp_path, **IMPATIENT, on_row=at_step(8, ask_to_stop))
     assert outcome.result.status == "early"
 
 
@@ -285,7 +288,7 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
         ({"max_steps": 99}, r"config\.max_steps: null in the checkpoint, 99 in this run"),
         ({"epochs": 4}, r"config\.epochs: 3 in"),
         ({"precision": "bf16"}, r'config\.precision: "fp32" in the checkpoint, "bf16" in this run'),
-        ({"patience": 4}, r"config\.patience: 3 in"),
+        ({"patience": 4}, r"config\.patience: 8 in"),
         ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" in this run'),
         ({"data": sentences(21)}, r'data: "[0-9a-f]{64}" in'),
         ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" in this run'),

@@ -352,10 +352,18 @@ def test_temperatures_multiply_and_no_order_changes(saved):
     assert np.argsort(model.predict(PAIRS)).tolist() == np.argsort(before).tolist()
 
 
-@pytest.mark.parametrize(("family", "head"), [("gpt2", "score"), ("xlnet", "logits_proj"), ("deberta", "classifier")])
-def test_the_last_layer_of_other_heads(tmp_path, family, head):
-    model = CrossEncoder(save_classifier(tmp_path, family, 3), device="cpu")
-    assert last_layer(model) is getattr(model.model, head)
+@pytest.mark.parametrize(
+    ("family", "num_labels", "head"),
+    [
+        ("gpt2", 3, "score"),
+        ("xlnet", 3, "logits_proj"),
+        ("deberta", 3, "classifier"),
+        ("roberta", 32, "classifier.out_proj"),  # after a dense layer of that size
+    ],
+)
+def test_the_last_layer_of_other_heads(tmp_path, family, num_labels, head):
+    model = CrossEncoder(save_classifier(tmp_path, family, num_labels), device="cpu")
+    assert last_layer(model) is model.model.get_submodule(head)
 
 
 def test_what_cannot_be_calibrated(saved):

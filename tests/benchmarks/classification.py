@@ -1,4 +1,4 @@
-"""Fine-tuning on classes beside sentence-transformers' trainer: the same data, model, epochs, learning rate and batches.
+"""Fine-tuning on classes beside sentence-transformers' trainer: the same data, model, epochs and learning rate.
 
 For each seed the kit trains, then the same on the second text alone (what the labels give away), then the peer; each is
 scored on the test split. The record holds accuracy or average precision, minutes and CPU minutes of training.

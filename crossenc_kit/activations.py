@@ -1,0 +1,47 @@
+"""What a raw score goes through, by name: "sigmoid", "identity", or the path of a module of `torch.nn`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+
+def find_activation(choice: Callable | str | None) -> Callable | None:
+    """An activation by name ("sigmoid", "identity", "torch.nn...Sigmoid") or as it is; None for None.
+
+    Raises `ValueError` for names outside `torch.nn`: a model's configuration is not trusted to import.
+    """
+    if choice is None or callable(choice):
+        return choice
+    if not isinstance(choice, str):
+        raise TypeError(f"an activation is a function or the name of one, got {choice!r}")
+    from torch import nn
+
+    package, _, name = choice.rpartition(".")
+    name = {"sigmoid": "Sigmoid", "identity": "Identity"}.get(name, name)
+    if package and not package.startswith("torch.nn"):
+        raise ValueError(f"the activation {choice!r} is not part of torch.nn; pass activation_fn=... yourself")
+    kind = getattr(nn, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"unknown activation {choice!r}; use 'sigmoid', 'identity' or a module of torch.nn")
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(f"the activation {choice!r} needs arguments; pass it ready made: {error}") from error
+
+
+def activation_path(activation: Callable) -> str:
+    """The name by which a saved model asks for its activation; warns where a name does not say it all."""
+    kind = type(activation)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        again = find_activation(path)
+    except ValueError:
+        path = "torch.nn.modules.linear.Identity"
+        again = find_activation(path)
+    if repr(again) != repr(activation):
+        warnings.warn(
+            f"the activation {activation!r} is saved as {again!r}; pass activation_fn when you load the model",
+            stacklevel=4,
+        )
+    return path
