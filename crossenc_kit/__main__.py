@@ -212,7 +212,7 @@ def results(options: argparse.Namespace) -> int:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Score the pairs of a file, a JSON object `{"row", "score"}` a pair, in order."""
+    """Score the pairs of a file, a JSON object `{"row", "score"}` a pair, in order; of several classes also "label"."""
     from crossenc_kit.history import dumps
     from crossenc_kit.readers import read_pairs
     from crossenc_kit.tables import write_jsonl
@@ -222,8 +222,12 @@ def score(options: argparse.Namespace) -> int:
         raise ValueError(f"cannot write {options.output}: its folder does not exist; make it first")
     from crossenc_kit.model import CrossEncoder
 
-    scores = CrossEncoder(options.model).predict(pairs.texts, batch_size=options.batch_size)
-    rows = ({"row": row, "score": value} for row, value in enumerate(scores.tolist()))
+    model = CrossEncoder(options.model)
+    scores = model.predict(pairs.texts, batch_size=options.batch_size)
+    rows = [{"row": row, "score": value} for row, value in enumerate(scores.tolist())]
+    if model.num_labels > 1:
+        names = model.label_names or range(model.num_labels)
+        rows = [{**row, "label": names[best]} for row, best in zip(rows, scores.argmax(axis=1), strict=True)]
     if options.output:
         write_jsonl(options.output, rows)
     else:

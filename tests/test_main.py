@@ -226,3 +226,17 @@ def test_score_writes_a_line_for_each_pair_in_order(tmp_path, capsys):
     assert swapped[0]["score"] != pytest.approx(rows[0]["score"], abs=1e-7)
     assert main(["score", "tiny", str(file), "--output", str(tmp_path / "none" / "scores.jsonl")]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
+
+
+def test_score_names_the_class_of_each_pair(tmp_path, capsys):
+    from crossenc_kit import CrossEncoder
+
+    file = tmp_path / "pairs.tsv"
+    file.write_text("left\tright\na cat\ta dog\none\ttwo\n")
+    model = CrossEncoder("tiny", label_names=("no", "perhaps", "yes"), seed=0)
+    model.save_pretrained(tmp_path / "model")
+    assert main(["score", str(tmp_path / "model"), str(file)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = model.predict([("a cat", "a dog"), ("one", "two")]).argmax(axis=1)
+    assert [row["label"] for row in rows] == [("no", "perhaps", "yes")[best] for best in expected]
+    assert all(len(row["score"]) == 3 for row in rows)

@@ -91,15 +91,17 @@ def describe_machine(settings: argparse.Namespace, work: Work) -> dict[str, Any]
     import torch  # noqa: F401  (before `provenance`, which describes the device through it)
 
     from crossenc_kit.history import provenance
+    from crossenc_kit.products import has_faster_product
 
     load = os.getloadavg()[0]
     record = provenance(settings.device, load_average=load, work=work.describe(), settings=vars(settings))
     record["settings"].pop("data_dir")  # a path of this machine
     record["settings"].pop("json")
     record["versions"]["sentence_transformers"] = sentence_transformers.__version__
+    record["product"] = "oneDNN's" if has_faster_product() else "torch's own"
     print(f"{record['device']} ({record['platform']}, {os.cpu_count()} cores); model {settings.model}")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
-    print(work.describe())
+    print(f"{work.describe()}; the kit multiplies with {record['product']} product")
     if load > 0.5:
         print(f"NOTE: the load average is {load:.1f}: something else is running here, do not quote these figures")
     return record
