@@ -20,6 +20,7 @@ is meant to be read; each file has one idea and imports only from files above it
     optimization      AdamW's groups and the learning rate
     processes         one process or many
     products          matrix products on a CPU
+    ranking_losses    lists of candidates in, scalar out
     activations       what a score goes through, by name
     adapters          PEFT: wrap, save, merge
     losses            scores and labels in, scalar out

@@ -7,6 +7,7 @@ tokenizer or model.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -75,13 +76,15 @@ def sigmoid_mse(scores: Tensor, labels: Tensor) -> Tensor:
 class Loss(NamedTuple):
     """A loss by name: its function, the labels it has a meaning for, and its options.
 
-    `classes`: labels are class indices (or distributions over the classes), with one score a class.
+    `classes`: labels are class indices (or distributions over the classes), with one score a class. `groups`: it
+    takes lists of candidates, scores and labels `(Q, K)` with a mask; see `ranking_losses`.
     """
 
     function: Callable[..., Tensor]
     low: float | None = None
     high: float | None = None
     classes: bool = False
+    groups: bool = False
     options: dict[str, Any] = {}  # noqa: RUF012  (never changed)
 
     @property
@@ -116,12 +119,24 @@ def find_loss(loss: str | Loss | Callable[..., Any]) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
-        return next((known for known in LOSSES.values() if known.function is loss), Loss(loss))
-    if loss not in LOSSES:
+        every = [*LOSSES.values(), *_ranking_losses().values()]
+        return next((known for known in every if known.function is loss), Loss(loss))
+    known = {**LOSSES, **_ranking_losses()}
+    if loss not in known:
         raise ValueError(
-            f"unknown loss {loss!r}; choose from {', '.join(LOSSES)} or pass a function of (scores, labels)"
+            f"unknown loss {loss!r}; choose from {', '.join(known)} or pass a function of (scores, labels)"
         )
-    return LOSSES[loss]
+    return known[loss]
+
+
+def _ranking_losses() -> dict[str, Loss]:
+    from crossenc_kit.ranking_losses import RANKING_LOSSES  # imports torch, which reading a name should not
+
+    graded = {"group_cross_entropy", "approx_ndcg", "lambda_loss", "multiple_negatives"}  # of grades, not scores
+    return {
+        name: Loss(function, 0.0 if name in graded else None, math.inf if name in graded else None, groups=True)
+        for name, function in RANKING_LOSSES.items()
+    }
 
 
 def loss_with(
@@ -178,6 +193,11 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
         )
     if not data.is_pointwise and num_labels != 1:
         raise DataError(f"groups of candidates need one score a pair, this model has num_labels={num_labels}")
+    if loss.groups and data.is_pointwise:
+        raise DataError(
+            f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a list of "
+            "documents and a list of labels, or use 'bce'"
+        )
     own = not any(known.function is loss.function for known in LOSSES.values())
     if data.labels.ndim == 1 and num_labels > 1 and (loss.classes or (own and data.labels.dtype.kind in "biu")):
         _check_classes(data.labels, name, num_labels)
@@ -217,7 +237,7 @@ def _check_values(labels: np.ndarray, loss: Loss, name: str, num_labels: int) ->
     allowed = "finite labels"
     if loss.low is not None and loss.high is not None:
         bad |= ((values < loss.low) | (values > loss.high)).any(axis=1)
-        allowed = f"labels from {loss.low:g} to {loss.high:g}"
+        allowed = f"labels from {loss.low:g} to {loss.high:g}" if math.isfinite(loss.high) else "labels of 0 or more"
     if loss.classes:
         bad |= (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)
         allowed = "classes, or a distribution over the classes that sums to 1"

@@ -18,7 +18,7 @@ LEVELS = {
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
-    **dict.fromkeys(["activations", "adapters"], 0),
+    **dict.fromkeys(["activations", "adapters", "ranking_losses"], 0),
     **dict.fromkeys(
         [
             "losses",

@@ -183,6 +183,25 @@ def test_groups_reach_the_loss_as_lists_with_a_mask():
     assert outcome.result.history[0]["pairs"] == 27
 
 
+@pytest.mark.parametrize("loss", ["group_cross_entropy", "ranknet", "lambda_loss", "listmle", "approx_ndcg"])
+def test_a_ranking_loss_by_name_learns_which_candidate_comes_first(loss):
+    data, model = candidate_lists(9), tiny(dropout=False)
+    config = TrainingConfig(epochs=40, batch_size=9, learning_rate=2e-3, warmup_steps=0)
+    result = train(model, data, loss, config)
+    losses = result.history.column("loss")[1]
+    assert losses[-1] < 0.7 * losses[0]
+    starts = data.offsets[:-1]
+    scores = np.split(model.predict(data), starts[1:])
+    assert np.mean([own.argmax() == 0 for own in scores]) > 0.8
+
+
+def test_a_ranking_loss_and_single_pairs_do_not_fit():
+    with pytest.raises(DataError, match="ranknet ranks the candidates of a query, and every row is a single pair"):
+        train(tiny(), sentences(), "ranknet")
+    with pytest.raises(DataError, match="bce_with_logits takes pairs one by one"):
+        train(tiny(), candidate_lists(), "bce")
+
+
 def test_several_labels():
     rows = [(left, right, [float(label), 1.0 - label]) for left, right, label in as_rows(sentences())]
     outcome = run(TrainingConfig(batch_size=11), rows, model=tiny(num_labels=2))

@@ -1,0 +1,299 @@
+"""Losses of lists: scores and labels `(Q, K)` of K candidate documents for each of Q queries, one scalar out.
+
+First those that compare two distributions over the list, then pairs of documents, then the order of the whole list.
+Every loss is the mean over the Q lists, so a long list weighs no more than a short one. The mask `(Q, K)`, bool, is
+True where there is a document; what stands elsewhere changes nothing. Scores are the model's raw outputs, before any
+activation: only their differences within a list count (but for the sigmoid of `multiple_negatives`). The order of
+the documents in a list does not count (but for `against_first`), and equal labels say nothing on order.
+
+In formulas s are the scores of one list, y its labels, n its number of documents. A list of one document has no
+gradient and costs 0 (but for "ndcg_loss1"). Scores of half precision are computed in float32. All raise `ValueError`
+for shapes that differ, a mask that is not bool, a list without documents, and labels that are not finite or, where
+they are grades (a gain, or a share), below 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+WEIGHTINGS = ("none", "ndcg_loss1", "ndcg_loss2", "lambda_rank", "ndcg_loss2pp")  # of `lambda_loss`
+
+
+def group_cross_entropy(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Softmax cross-entropy of a list against its grades' shares: -sum p log softmax(s) with p = y / sum y.
+
+    With one positive and n - 1 negatives it is -log of the positive's softmax; Bruch et al., "An Analysis of the
+    Softmax Cost Function for Learning to Rank", 2019. 0 where no grade is above 0. Equal grades ask for equal scores.
+    """
+    s, y, mask = _checked(scores, labels, mask, grades=True)
+    share = y / y.sum(1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+    return -(share * _log_softmax(s, mask)).sum(1).mean()
+
+
+def multiple_negatives(
+    scores: Tensor, labels: Tensor, mask: Tensor, scale: float = 10.0, sigmoid: bool = True
+) -> Tensor:
+    """-log softmax(scale sigmoid(s)) at the one positive of each list; with `sigmoid=False` of scale s.
+
+    `labels`: `(Q,)`, the positive's column, or `(Q, K)` with one label above 0. For negatives from the batch, score
+    each of Q queries with the documents of all: scores `(Q, Q)`, labels `torch.arange(Q)`, and the mask False where
+    another query's document answers this one too. Henderson et al., "Efficient Natural Language Response
+    Suggestion for Smart Reply", 2017; the sigmoid bounds the scores, as in sentence-transformers. Raises
+    `ValueError` for a list that has no positive or several, and for a `scale` that is not above 0.
+    """
+    _check_above_0(scale=scale)
+    if labels.dim() == 1:
+        labels = torch.arange(scores.shape[-1], device=labels.device) == labels[:, None]
+    s, y, mask = _checked(scores, labels, mask, grades=True)
+    positives = (y > 0).sum(1)
+    if (positives != 1).any():
+        row = int((positives != 1).nonzero()[0])
+        raise ValueError(
+            f"list {row} has {int(positives[row])} positives among its documents, and multiple_negatives takes one; "
+            "group_cross_entropy takes any number"
+        )
+    return -(_log_softmax(scale * (s.sigmoid() if sigmoid else s), mask) * (y > 0)).sum(1).mean()
+
+
+def listnet(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of two top-1 distributions, -sum softmax(y) log softmax(s).
+
+    Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", 2007. The least value, where s and y
+    differ by a constant, is the entropy of softmax(y), not 0; with equal labels log n, at equal scores.
+    """
+    s, y, mask = _checked(scores, labels, mask)
+    return -(_log_softmax(y, mask).exp() * _log_softmax(s, mask) * mask).sum(1).mean()
+
+
+def kl_divergence(scores: Tensor, labels: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """Divergence from a teacher's distribution, T^2 sum p (log p - log q), p = softmax(y / T), q = softmax(s / T).
+
+    The labels are a teacher's scores. T^2 keeps the gradient's size; Hinton et al., "Distilling the Knowledge in a
+    Neural Network", 2015. 0 where s and y differ by a constant. Raises `ValueError` for a `temperature` not above 0.
+    """
+    _check_above_0(temperature=temperature)
+    s, y, mask = _checked(scores, labels, mask)
+    log_p, log_q = _log_softmax(y / temperature, mask), _log_softmax(s / temperature, mask)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+
+
+def ranknet(scores: Tensor, labels: Tensor, mask: Tensor, sigma: float = 1.0) -> Tensor:
+    """Logistic loss of pairs, mean over the pairs with y_i > y_j of log(1 + exp(-sigma (s_i - s_j))).
+
+    Burges et al., "Learning to Rank using Gradient Descent", 2005. 0 where all labels are equal. The natural
+    logarithm, as in the paper; sentence-transformers' default is the binary one, 1 / log 2 times as much.
+    Raises `ValueError` for a `sigma` that is not above 0.
+    """
+    _check_above_0(sigma=sigma)
+    s, y, mask = _checked(scores, labels, mask)
+    return _mean_over(_pairs(mask) & (_differences(y) > 0), -logsigmoid(sigma * _differences(s)))
+
+
+def lambda_loss(
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    weighting: str = "ndcg_loss2pp",
+    k: int | None = None,
+    sigma: float = 1.0,
+    mu: float = 10.0,
+) -> Tensor:
+    """RankNet's pairs weighed by what they are worth in nDCG, mean of w_ij log2(1 + exp(-sigma (s_i - s_j))).
+
+    With gains G = (2^y - 1) / (best DCG), ranks r by score and D(r) = log2(1 + r), w_ij is for "none" 1; for
+    "lambda_rank" |1/D(r_i) - 1/D(r_j)| |G_i - G_j|; for "ndcg_loss2" |1/D(d) - 1/D(d + 1)| |G_i - G_j| with
+    d = |r_i - r_j|; for "ndcg_loss2pp" mu times the second plus the first of these; for "ndcg_loss1" G_i / D(r_i),
+    over all n^2 pairs. The others are over pairs with y_i > y_j, and 0 where all labels are equal. With `k`, pairs
+    with a document among the first k, and DCG@k. Equal scores are ranked in the worst order. The weights are no part
+    of the gradient. Wang et al., "The LambdaLoss Framework for Ranking Metric Optimization", 2018; the mean over
+    pairs is sentence-transformers'. Raises `ValueError` for an unknown `weighting`, k < 1, or a `sigma` not above 0.
+    """
+    _check_above_0(sigma=sigma)
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"unknown weighting {weighting!r}; choose from {', '.join(WEIGHTINGS)}")
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    s, y, mask = _checked(scores, labels, mask, grades=weighting != "none")
+    pairs = _pairs(mask) if weighting == "ndcg_loss1" else _pairs(mask) & (_differences(y) > 0)
+    before, alike = _places(s.detach(), y, mask)
+    rank = before + (alike + 1) / 2
+    if k is not None:
+        pairs = pairs & ((rank <= k)[:, :, None] | (rank <= k)[:, None, :])
+    weights = 1.0 if weighting == "none" else _weights(weighting, _gains(y, k), rank, mu)
+    return _mean_over(pairs, -weights * logsigmoid(sigma * _differences(s)) / math.log(2))
+
+
+def margin_mse(scores: Tensor, labels: Tensor, mask: Tensor, against_first: bool = False) -> Tensor:
+    """Squared error of margins, mean over the pairs i < j of ((s_i - s_j) - (y_i - y_j))^2.
+
+    The labels are a teacher's scores; Hofstaetter et al., "Improving Efficient Neural Ranking Models with
+    Cross-Architecture Knowledge Distillation", 2020, where a list is a positive and a negative. With `against_first`
+    only the margins of the first document over each other one count, as in sentence-transformers; raises
+    `ValueError` for a list whose first document is masked. Equal labels ask for equal scores.
+    """
+    s, y, mask = _checked(scores, labels, mask)
+    if against_first and not mask[:, 0].all():
+        row = int((~mask[:, 0]).nonzero()[0])
+        raise ValueError(f"list {row}: the first document is masked, and against_first compares with it")
+    chosen = _pairs(mask) & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    if against_first:
+        chosen = chosen & (torch.arange(mask.shape[1], device=mask.device) == 0)[:, None]
+    return _mean_over(chosen, _differences(s - y) ** 2)
+
+
+def listmle(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """-log of the probability that documents drawn one by one come in the labels' order.
+
+    sum over i of log(exp s_i + sum of exp s_j over y_j < y_i) - s_i; Xia et al., "Listwise Approach to Learning to
+    Rank", 2008. A document competes with those of lower labels alone, as in Zhu and Klabjan, "Listwise Learning to
+    Rank by Exploring Unique Ratings", 2020, so that equal labels need no made-up order; 0 where all labels are equal.
+    """
+    s, y, mask = _checked(scores, labels, mask)
+    return _choice_costs(s, y, mask).sum(1).mean()
+
+
+def position_aware_listmle(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """ListMLE with place i of the labels' order weighing 2^(n - i) - 1, over the sum of these weights.
+
+    Lan et al., "Position-Aware ListMLE: A Sequential Learning Process for Ranking", 2014; the sum of 1 is
+    sentence-transformers'. Equal labels share the mean weight of their places; 0 where all labels are equal.
+    """
+    s, y, mask = _checked(scores, labels, mask)
+    before, alike = _places(y, y, mask)
+    last = torch.exp2(-mask.sum(1, keepdim=True).to(s.dtype))
+    # 2^-n times the mean of 2^(n - i) - 1 over the places of the equal labels: long lists do not overflow
+    weights = ((torch.exp2(-before) - torch.exp2(-before - alike)) / alike.clamp(min=1) - last) * mask
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(s.dtype).tiny)
+    return (weights * _choice_costs(s, y, mask)).sum(1).mean()
+
+
+def adr_mse(scores: Tensor, labels: Tensor, mask: Tensor, alpha: float = 1.0) -> Tensor:
+    """Squared error of soft ranks, mean over documents of (r_i - a_i)^2 / log2(1 + r_i).
+
+    r is the rank by label, equal labels sharing the mean of their ranks, and a the soft rank by score,
+    1 + sum over j != i of sigmoid(alpha (s_j - s_i)); Schlatt et al., "Rank-DistiLLM", 2025. Equal labels ask for
+    equal scores. Raises `ValueError` for an `alpha` that is not above 0.
+    """
+    _check_above_0(alpha=alpha)
+    s, y, mask = _checked(scores, labels, mask)
+    before, alike = _places(y, y, mask)
+    rank = before + (alike + 1) / 2
+    error = (rank - _soft_ranks(alpha * s, mask)) ** 2 / torch.log2(1 + rank)
+    return ((error * mask).sum(1) / mask.sum(1)).mean()
+
+
+def approx_ndcg(scores: Tensor, labels: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """1 - nDCG with soft ranks, 1 - sum of G_i / log2(1 + a_i), from 0 to 1.
+
+    G = (2^y - 1) / (best DCG), and a_i = 1 + sum over j != i of sigmoid((s_j - s_i) / T). Qin et al., "A General
+    Approximation Framework for Direct Optimization of Information Retrieval Measures", 2010, whose alpha is 1 / T: the
+    lower, the nearer to nDCG, and the flatter. 0 where all labels are equal, as every order is then as good as any.
+    Raises `ValueError` for a `temperature` that is not above 0.
+    """
+    _check_above_0(temperature=temperature)
+    s, y, mask = _checked(scores, labels, mask, grades=True)
+    ndcg = (_gains(y, None) / torch.log2(1 + _soft_ranks(s / temperature, mask))).sum(1)
+    ordered = (_pairs(mask) & (_differences(y) > 0)).flatten(1).any(1)
+    return torch.where(ordered, 1 - ndcg, 0).mean()
+
+
+_FUNCTIONS: list[Callable[..., Tensor]] = [group_cross_entropy, multiple_negatives, listnet, kl_divergence]
+_FUNCTIONS += [ranknet, lambda_loss, margin_mse, listmle, position_aware_listmle, adr_mse, approx_ndcg]
+RANKING_LOSSES = {function.__name__: function for function in _FUNCTIONS}
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _checked(scores: Tensor, labels: Tensor, mask: Tensor, grades: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and labels in one floating type, 0 in the padding, and the mask, all on one device."""
+    if scores.dim() != 2 or not scores.numel() or not scores.shape == labels.shape == mask.shape:
+        shapes = f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, the mask {tuple(mask.shape)}"
+        raise ValueError(f"{shapes}; expected one shape (Q, K) for all, with Q and K at least 1")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the mask has dtype {mask.dtype}; expected torch.bool, True where there is a document")
+    mask = mask.to(scores.device)
+    if not (full := mask.any(1)).all():
+        raise ValueError(f"list {int((~full).nonzero()[0])} has no documents: the mask is False in its whole row")
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~mask, 0)
+    labels = labels.to(scores).masked_fill(~mask, 0)  # device and dtype of the scores
+    wrong = ~labels.isfinite() | (labels < 0) if grades else ~labels.isfinite()
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        allowed = "grades are finite and not below 0" if grades else "labels are finite"
+        raise ValueError(f"list {row}, document {column}: the label is {labels[row, column]:g}; {allowed}")
+    return scores, labels, mask
+
+
+def _check_above_0(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a finite number above 0, got {value}")
+
+
+def _log_softmax(values: Tensor, mask: Tensor) -> Tensor:
+    """log softmax over the documents of each list `(Q, K)`, 0 in the padding."""
+    return values.masked_fill(~mask, -math.inf).log_softmax(1).masked_fill(~mask, 0)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """v_i - v_j `(Q, K, K)` of values `(Q, K)`."""
+    return values[:, :, None] - values[:, None, :]
+
+
+def _pairs(mask: Tensor) -> Tensor:
+    """`(Q, K, K)`, True where i and j are both documents."""
+    return mask[:, :, None] & mask[:, None, :]
+
+
+def _mean_over(pairs: Tensor, values: Tensor) -> Tensor:
+    """The mean over lists of the mean of values `(Q, K, K)` over the list's pairs; 0 for a list without pairs."""
+    sums = torch.where(pairs, values, 0).sum((1, 2))
+    return (sums / pairs.sum((1, 2)).clamp(min=1)).mean()
+
+
+def _places(values: Tensor, worst_first: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """How many documents stand before each, and how many (itself too) are alike in both `(Q, K)` columns.
+
+    The order is from the highest value down, equal values from the lowest of `worst_first` up.
+    """
+    above, second = _differences(values), _differences(worst_first)
+    before = ((above < 0) | ((above == 0) & (second > 0))) & mask[:, None, :]
+    alike = (above == 0) & (second == 0) & mask[:, None, :]
+    return before.sum(2).to(values.dtype), alike.sum(2).to(values.dtype)
+
+
+def _soft_ranks(values: Tensor, mask: Tensor) -> Tensor:
+    """1 + sum over j != i of sigmoid(v_j - v_i), `(Q, K)`."""
+    return 0.5 + (_differences(-values).sigmoid() * mask[:, None, :]).sum(2)  # sigmoid(0) = 0.5 for j = i
+
+
+def _choice_costs(s: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    """-log of the probability `(Q, K)` that document i is drawn from itself and those of lower labels."""
+    itself = torch.eye(s.shape[1], dtype=torch.bool, device=s.device)
+    lower = (_differences(y) > 0) & mask[:, None, :]
+    left = torch.where(lower | itself, s[:, None, :], -math.inf)
+    return (left.logsumexp(2) - s).masked_fill(~mask, 0)
+
+
+def _gains(y: Tensor, k: int | None) -> Tensor:
+    """(2^y - 1) / (DCG of the first k in the best order), `(Q, K)`; 0 for a list without a grade above 0."""
+    gains = torch.exp2(y - y.amax(1, keepdim=True)) * -torch.expm1(-y * math.log(2))  # over 2^max: no overflow
+    discounts = torch.log2(torch.arange(2, y.shape[1] + 2, device=y.device, dtype=y.dtype))
+    best = (gains.sort(1, descending=True).values / discounts)[:, :k].sum(1, keepdim=True)
+    return gains / best.clamp(min=torch.finfo(y.dtype).tiny)
+
+
+def _weights(weighting: str, gains: Tensor, rank: Tensor, mu: float) -> Tensor:
+    """w_ij of `lambda_loss`, `(Q, K, K)` or `(Q, K, 1)`; what they are for i = j has no meaning, but in loss 1."""
+    if weighting == "ndcg_loss1":
+        return (gains / torch.log2(1 + rank))[:, :, None]
+    between = _differences(rank).abs().clamp(min=1)
+    loss2 = (1 / torch.log2(1 + between) - 1 / torch.log2(2 + between)) * _differences(gains).abs()
+    lambda_rank = _differences(1 / torch.log2(1 + rank)).abs() * _differences(gains).abs()
+    return {"ndcg_loss2": loss2, "lambda_rank": lambda_rank, "ndcg_loss2pp": mu * loss2 + lambda_rank}[weighting]
