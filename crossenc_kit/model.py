@@ -145,7 +145,7 @@ class CrossEncoder:
                 f"{self.truncated} of {len(tokens)} pairs exceed max_length={self.max_length} tokens and were cut "
                 f"(by {worst} tokens at most)",
                 TruncationWarning,
-                stacklevel=3,
+                stacklevel=4,  # the line that called `predict` or `train`
             )
         return tokens
 

@@ -391,6 +391,7 @@ def test_truncation_is_counted_and_reported():
         scores = model.predict(pairs)
     message = r"2 of 3 pairs exceed max_length=16 tokens and were cut \(by 47 tokens at most\)"
     assert [bool(re.match(message, str(warning.message))) for warning in seen] == [True]
+    assert seen[0].filename == __file__  # it points at the line that called `predict`
     assert model.truncated == 2
     longer = fitted(max_length=200)
     assert longer.predict(pairs)[1] == pytest.approx(scores[1], abs=1e-5)
