@@ -3,6 +3,7 @@
 A cross-encoder reads two texts at once and returns one score (or one for each class). This package
 is meant to be read; each file has one idea and imports only from files above it in this map:
 
+    arrays            what a metric takes
     pairs             the nouns: an example, a group of pairs, what counts as a text or a label
     metrics           arrays in, floats out: Pearson, Spearman, bootstrap interval
     classification_metrics  accuracy, F1, average precision, best threshold

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from crossenc_kit.arrays import finite_numbers, refuse
+
 COLDEST, HOTTEST = 0.01, 100.0
-NUMBER = (int, float, np.integer, np.floating, np.bool_)
 
 
 class ReliabilityCurve(NamedTuple):
@@ -26,7 +27,7 @@ class ReliabilityCurve(NamedTuple):
 
 def softmax(scores: ArrayLike) -> np.ndarray:
     """Scores `(N, C)` as probabilities `(N, C)`: exp(s_c) / sum of exp(s), computed without overflow."""
-    s = _numbers(scores, "score").astype(float)
+    s = finite_numbers(scores, "score").astype(float)
     if s.ndim != 2:
         raise ValueError(f"scores have shape {s.shape}; softmax needs (N, C)")
     e = np.exp(s - s.max(axis=1, keepdims=True))
@@ -35,7 +36,7 @@ def softmax(scores: ArrayLike) -> np.ndarray:
 
 def sigmoid(scores: ArrayLike) -> np.ndarray:
     """Scores of any shape as probabilities: 1 / (1 + exp(-s)), computed without overflow."""
-    s = _numbers(scores, "score").astype(float)
+    s = finite_numbers(scores, "score").astype(float)
     e = np.exp(-np.abs(s))
     return np.where(s >= 0, 1 / (1 + e), e / (1 + e))
 
@@ -51,10 +52,10 @@ def reliability_curve(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     p, gold = _with_labels(probabilities, labels, "probability")
-    _refuse((p < 0) | (p > 1), p, "probability", "expected a number from 0 to 1; use softmax or sigmoid on scores")
+    refuse((p < 0) | (p > 1), p, "probability", "expected a number from 0 to 1; use softmax or sigmoid on scores")
     if p.ndim == 2:
         sums = p.sum(axis=1)
-        _refuse(np.abs(sums - 1) > 1e-2, sums, "sum of the probabilities", "expected 1; use softmax on scores")
+        refuse(np.abs(sums - 1) > 1e-2, sums, "sum of the probabilities", "expected 1; use softmax on scores")
         confidence, came_true = p.max(axis=1), p.argmax(axis=1) == gold
     else:
         confidence, came_true = p, gold == 1
@@ -114,7 +115,7 @@ def _at_bound(temperature: float, why: str) -> float:
 
 def _with_labels(values: ArrayLike, labels: ArrayLike, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Finite numbers `(N,)` or `(N, C)` and one class index a row."""
-    x, numbers = _numbers(values, what).astype(float), _numbers(labels, "label")
+    x, numbers = finite_numbers(values, what).astype(float), finite_numbers(labels, "label")
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] < 2):
         raise ValueError(f"the array of {what} has shape {x.shape}; expected (N,), or (N, C) with C at least 2")
     if numbers.shape != (len(x),):
@@ -123,25 +124,5 @@ def _with_labels(values: ArrayLike, labels: ArrayLike, what: str) -> tuple[np.nd
         raise ValueError("there are no rows")
     size = 2 if x.ndim == 1 else x.shape[1]
     bad = (numbers < 0) | (numbers >= size) | (numbers != np.floor(numbers))
-    _refuse(bad, numbers, "label", f"expected a whole number from 0 to {size - 1}")
+    refuse(bad, numbers, "label", f"expected a whole number from 0 to {size - 1}")
     return x, numbers.astype(np.int64)
-
-
-def _numbers(values: ArrayLike, what: str) -> np.ndarray:
-    """An array of finite numbers."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        cells = np.asarray(values, dtype=object)
-        bad = np.array([not isinstance(cell, NUMBER) for cell in cells.ravel()], dtype=bool)
-        _refuse(bad.reshape(cells.shape), cells, what, "expected a number")
-        raise ValueError(f"the array of {what} holds {array.dtype}; expected numbers")
-    _refuse(~np.isfinite(array), array, what, "expected a finite number")
-    return array
-
-
-def _refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str) -> None:
-    """Raise `ValueError` naming the first row where `bad` holds."""
-    if bad.any():
-        where = tuple(np.argwhere(bad)[0])
-        place = ", column ".join(map(str, where)) or "0"
-        raise ValueError(f"row {place}: the {what} is {np.asarray(values[where]).tolist()!r}; {expected}")

@@ -7,14 +7,15 @@ array-like form and raises `ValueError`, naming the first bad row, for anything 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from crossenc_kit.arrays import finite_numbers, refuse
+
 AVERAGES = ("macro", "micro", "weighted", "binary")
 MOST_CLASSES = 1_000_000  # a larger "class index" is an id or a score; its table of counts would fill the memory
-NUMBER = (int, float, np.integer, np.floating, np.bool_)
 
 
 class ClassScores(NamedTuple):
@@ -145,16 +146,16 @@ def log_loss(probabilities: ArrayLike, labels: ArrayLike) -> float:
     precision of their type, as in scikit-learn: a certain and wrong row costs 36 nats in float64, not infinity.
     """
     given = np.asarray(probabilities)
-    p = _numbers(given, "probability").astype(float)
+    p = finite_numbers(given, "probability").astype(float)
     if p.ndim not in (1, 2) or (p.ndim == 2 and p.shape[1] < 2):
         raise ValueError(f"probabilities have shape {p.shape}; expected (N,) of class 1, or (N, C) with C at least 2")
     gold = _classes(labels, "label", 2 if p.ndim == 1 else p.shape[1])
     _same_length(p, gold, "probabilities")
-    _refuse((p < 0) | (p > 1), p, "probability", "expected a number from 0 to 1; use softmax or sigmoid on scores")
+    refuse((p < 0) | (p > 1), p, "probability", "expected a number from 0 to 1; use softmax or sigmoid on scores")
     if p.ndim == 1:
         p = np.stack([1 - p, p], axis=1)
     sums = p.sum(axis=1)
-    _refuse(np.abs(sums - 1) > 1e-2, sums, "sum of the probabilities", "expected 1; use softmax on scores")
+    refuse(np.abs(sums - 1) > 1e-2, sums, "sum of the probabilities", "expected 1; use softmax on scores")
     eps = float(np.finfo(given.dtype if given.dtype.kind == "f" else float).eps)
     return float(-np.log(np.clip(p[np.arange(len(gold)), gold], eps, 1 - eps)).mean())
 
@@ -192,7 +193,7 @@ def _num_labels(*columns: np.ndarray) -> int:
 
 def _scored(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Finite scores `(N,)` in their own float type, or float64, and labels 0 or 1."""
-    x, gold = _numbers(scores, "score"), _classes(labels, "label", 2)
+    x, gold = finite_numbers(scores, "score"), _classes(labels, "label", 2)
     if x.ndim != 1:
         raise ValueError(f"scores have shape {x.shape}; expected one score of class 1 a row, (N,)")
     _same_length(x, gold, "scores")
@@ -211,35 +212,15 @@ def _class_pairs(
 
 def _classes(values: ArrayLike, what: str, num_labels: int | None = None) -> np.ndarray:
     """Class indices `(N,)` as int64: whole numbers from 0, below `num_labels`."""
-    numbers = _numbers(values, what)
+    numbers = finite_numbers(values, what)
     if numbers.ndim != 1:
         raise ValueError(f"the array of {what} has shape {numbers.shape}; expected one class index a row, (N,)")
     if not len(numbers):
         raise ValueError("there are no rows")
     size = num_labels or MOST_CLASSES
     bad = (numbers < 0) | (numbers >= size) | (numbers != np.floor(numbers))
-    _refuse(bad, numbers, what, f"expected a whole number from 0 to {size - 1:,}")
+    refuse(bad, numbers, what, f"expected a whole number from 0 to {size - 1:,}")
     return numbers.astype(np.int64)
-
-
-def _numbers(values: Any, what: str) -> np.ndarray:
-    """An array of finite numbers."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        cells = np.asarray(values, dtype=object)
-        bad = np.array([not isinstance(cell, NUMBER) for cell in cells.ravel()], dtype=bool)
-        _refuse(bad.reshape(cells.shape), cells, what, "expected a number")
-        raise ValueError(f"the array of {what} holds {array.dtype}; expected numbers")
-    _refuse(~np.isfinite(array), array, what, "expected a finite number")
-    return array
-
-
-def _refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str) -> None:
-    """Raise `ValueError` naming the first row where `bad` holds."""
-    if bad.any():
-        where = tuple(np.argwhere(bad)[0])
-        place = ", column ".join(map(str, where)) or "0"
-        raise ValueError(f"row {place}: the {what} is {np.asarray(values[where]).tolist()!r}; {expected}")
 
 
 def _same_length(rows: np.ndarray, gold: np.ndarray, what: str) -> None:

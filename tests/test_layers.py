@@ -15,6 +15,7 @@ PACKAGE = Path(crossenc_kit.__file__).parent
 
 # A file imports only from files of lower levels. Levels are those of the map in crossenc_kit/__init__.py.
 LEVELS = {
+    "arrays": -1,  # below even the metrics
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
@@ -65,7 +66,7 @@ HEAVY |= {
 }
 WITHOUT_TORCH = ["pairs", "metrics", "history", "figures", "tables", "readers", "evaluation", "exercises"]
 WITHOUT_TORCH += ["classification_metrics", "calibration", "comparison", "classification", "explain", "label_readers"]
-WITHOUT_TORCH += ["sources", "published"]
+WITHOUT_TORCH += ["sources", "published", "arrays"]
 WITHOUT_TORCH += [
     "classification_plots",
     "ranking_metrics",
