@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from crossenc_kit.pairs import DataError
 from crossenc_kit.sources import Layout
-from crossenc_kit.tables import _lines as lines_of
-from crossenc_kit.tables import first_line, header, read_table
+from crossenc_kit.tables import first_line, header, lines_of, read_table
 
 QUORA_IDS = ("id", "qid1", "qid2")
 ANNOTATOR = re.compile(r"label\d")  # the labels of single annotators, after the columns that matter

@@ -22,7 +22,7 @@ from crossenc_kit.pairs import DataError
 
 def read_jsonl(path: str | os.PathLike, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSON Lines file, gzipped or not; blank lines are passed over."""
-    for number, line in _lines(path, encoding):
+    for number, line in lines_of(path, encoding):
         if not line.strip():
             continue
         try:
@@ -45,7 +45,7 @@ def read_tsv(
     """
     names = list(columns or ())
     blank = 0
-    for number, line in _lines(path, encoding):
+    for number, line in lines_of(path, encoding):
         if not line:
             blank = blank or number
             continue
@@ -62,7 +62,7 @@ def read_tsv(
 
 def read_csv(path: str | os.PathLike, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a comma-separated file with quoting and a header, numbered by their last line."""
-    reader = csv.reader((line + "\n" for _, line in _lines(path, encoding)), strict=True)
+    reader = csv.reader((line + "\n" for _, line in lines_of(path, encoding)), strict=True)
     names: list[str] = []
     try:
         for cells in reader:
@@ -121,10 +121,10 @@ def _row(names: list[str], cells: list[str], where: str) -> dict[str, str]:
 
 def first_line(path: str | os.PathLike, encoding: str = "utf-8") -> str:
     """The first line that is not blank, or an empty text."""
-    return next((line for _, line in _lines(path, encoding) if line.strip()), "")
+    return next((line for _, line in lines_of(path, encoding) if line.strip()), "")
 
 
-def _lines(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, str]]:
+def lines_of(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line without its LF or CRLF), decoded strictly, of a file that may be gzipped."""
     with open(path, "rb") as raw:
         gzipped = raw.peek(2)[:2] == b"\x1f\x8b"  # by content: files are renamed, and some servers unpack
