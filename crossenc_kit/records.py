@@ -236,6 +236,7 @@ def describe_result(result: Mapping[str, Any]) -> str:
     """A combined record as a plain table: each metric's mean over the runs, its range, and how it was made."""
     rows = [["metric", "mean", "range"]]
     rows += [[name, f"{found['mean']:.4f}", f"{found['range']:.4f}"] for name, found in result["summary"].items()]
-    device = result["provenance"]["device"] if isinstance(result["provenance"], dict) else "several devices"
-    lines = [f"{len(result['runs'])} runs, {device}", *align(rows)]
+    origins = result["provenance"] if isinstance(result["provenance"], list) else [result["provenance"]]
+    devices = dict.fromkeys(origin["device"] for origin in origins)  # runs of two days differ in the date only
+    lines = [f"{len(result['runs'])} runs, {' and '.join(devices)}", *align(rows)]
     return "\n".join([*lines, *(f"$ {command}" for command in result.get("commands", [])[:1])])
