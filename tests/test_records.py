@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from crossenc_kit import records
 from crossenc_kit.parameters import RunError
 from crossenc_kit.records import align, flat, load_run, load_runs, results_table, spread, start_run, write_result
 
@@ -115,3 +116,13 @@ def test_runs_that_cannot_be_read_say_which_file(tmp_path):
     (tmp_path / "a" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
         load_runs(tmp_path)
+
+
+def test_a_result_names_each_device_once():
+    found = {"mean": 0.5, "range": 0.1}
+    days = [{"date": "2026-01-01", "device": "cpu, 2 threads"}, {"date": "2026-01-02", "device": "cpu, 2 threads"}]
+    result = {"runs": [{}, {}], "summary": {"test.accuracy": found}, "provenance": days}
+    assert records.describe_result(result).splitlines()[0] == "2 runs, cpu, 2 threads"
+    result["provenance"] = [*days, {"date": "2026-01-02", "device": "a GPU"}]
+    assert records.describe_result(result).splitlines()[0] == "2 runs, cpu, 2 threads and a GPU"
+    assert "test.accuracy  0.5000  0.1000" in records.describe_result(result)
