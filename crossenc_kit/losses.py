@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -95,7 +94,8 @@ class Loss(NamedTuple):
         return f"{name}({options})" if options else name
 
     def apply(self, scores: Tensor, labels: Tensor, *mask: Tensor) -> Tensor:
-        return partial(self.function, **self.options)(scores, labels, *mask)
+        """The loss of scores and labels, for lists with their mask, under the options."""
+        return self.function(scores, labels, *mask, **self.options)
 
     def item_weights(self, labels: np.ndarray) -> np.ndarray:
         """What each item `(N,)` weighs in the mean over items: w[y] where classes have weights, else 1."""
@@ -186,7 +186,8 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
     if data.labels is None:
         raise DataError("training needs labels: add a column named label, labels, score or scores")
     name = getattr(loss.function, "__name__", type(loss.function).__name__)
-    if not data.is_pointwise and any(known.function is loss.function for known in LOSSES.values()):
+    pointwise = any(known.function is loss.function for known in LOSSES.values())
+    if pointwise and not data.is_pointwise:
         raise DataError(
             f"the rows are groups of candidates, and {name} takes pairs one by one: give each candidate a row of "
             "its own, or pass a function of (scores, labels, mask)"
@@ -198,8 +199,11 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
             f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a list of "
             "documents and a list of labels, or use 'bce'"
         )
-    own = not any(known.function is loss.function for known in LOSSES.values())
-    if data.labels.ndim == 1 and num_labels > 1 and (loss.classes or (own and data.labels.dtype.kind in "biu")):
+    if (
+        data.labels.ndim == 1
+        and num_labels > 1
+        and (loss.classes or (not pointwise and data.labels.dtype.kind in "biu"))
+    ):
         _check_classes(data.labels, name, num_labels)
         return
     if loss.classes and num_labels == 1:

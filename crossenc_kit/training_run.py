@@ -84,7 +84,8 @@ class Run:
     def shares(self, micro_batches: list[np.ndarray]) -> list[float]:
         """What part of a step's items each micro-batch holds; weighted where the loss weighs its items."""
         weights = [float(self.item_weights[groups].sum()) for groups in micro_batches]
-        return [weight / sum(weights) for weight in weights]
+        total = sum(weights)
+        return [weight / total for weight in weights]
 
     def autocast(self) -> Any:
         import torch
