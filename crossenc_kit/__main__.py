@@ -1,4 +1,4 @@
-"""The command `crossenc-kit`: run a notebook as an experiment, check the installation, compare runs, score a file."""
+"""The command `crossenc-kit`: run a notebook as an experiment, check the installation, compare runs, score, measure."""
 
 from __future__ import annotations
 
@@ -77,10 +77,27 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("score", score, "score the pairs of a file with a model")
     sub.add_argument("model", metavar="MODEL", help="a model's folder or hub name")
-    sub.add_argument("file", metavar="FILE", help="JSON Lines, TSV or CSV with a header, a pair in each row")
-    sub.add_argument("--output", metavar="FILE", help="where to write JSON Lines (default: standard output)")
+    sub.add_argument("file", metavar="FILE", help="JSON Lines, TSV or CSV with a header, parquet: a pair in each row")
+    sub.add_argument("--output", metavar="PATH", help="JSON Lines, or a folder/ of parquet shards (default: print)")
     sub.add_argument("--columns", nargs=2, metavar=("LEFT", "RIGHT"), help="the columns with the two texts")
+    sub.add_argument("--keep", nargs="+", metavar="NAME", help="columns of the input to write beside the scores")
+    sub.add_argument("--shards", action="store_true", help="the output is a folder of shards, whatever its name")
+    sub.add_argument("--shard-rows", type=int, metavar="N", help="rows of a shard: what a kill costs at most")
+    sub.add_argument("--activation", metavar="NAME", help="sigmoid, identity, softmax, ... (default: the model's)")
     sub.add_argument("--batch-size", type=int, metavar="N", help="most pairs in a batch")
+    sub.add_argument("--threads", type=int, metavar="N", help="batches side by side on a CPU (default: all cores)")
+    sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the best there is)")
+    sub.add_argument("--encoding", default="utf-8", help="of a text file (default: utf-8)")
+
+    sub = add("bench", bench, "compare speed and scores with sentence-transformers and transformers on this machine")
+    sub.add_argument("model", nargs="?", default="minilm", metavar="MODEL", help="folder or hub name (default: minilm)")
+    sub.add_argument("--pairs", metavar="FILE", help="a file of pairs (default: the sample data)")
+    sub.add_argument("--columns", nargs=2, metavar=("LEFT", "RIGHT"), help="the columns with the two texts")
+    sub.add_argument("--limit", type=int, metavar="N", help="most pairs to score in a run")
+    sub.add_argument("--repeats", type=int, default=5, metavar="N", help="counted runs of each side (default: 5)")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="pairs in a batch, of all sides (default: their own)")
+    sub.add_argument("--device", help="cpu, cuda, ... (default: the best there is)")
+    sub.add_argument("--json", action="store_true", help="print a JSON record in place of the table")
     return parser
 
 
@@ -212,28 +229,17 @@ def results(options: argparse.Namespace) -> int:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Score the pairs of a file, a JSON object `{"row", "score"}` a pair, in order; of several classes also "label"."""
-    from crossenc_kit.history import dumps
-    from crossenc_kit.readers import read_pairs
-    from crossenc_kit.tables import write_jsonl
+    """Score the pairs of a file."""
+    from crossenc_kit.bulk import score_command
 
-    pairs = read_pairs(options.file, columns=options.columns)
-    if options.output and not Path(options.output).absolute().parent.is_dir():
-        raise ValueError(f"cannot write {options.output}: its folder does not exist; make it first")
-    from crossenc_kit.model import CrossEncoder
+    return score_command(options)
 
-    model = CrossEncoder(options.model)
-    scores = model.predict(pairs.texts, batch_size=options.batch_size)
-    rows = [{"row": row, "score": value} for row, value in enumerate(scores.tolist())]
-    if model.num_labels > 1:
-        names = model.label_names or range(model.num_labels)
-        rows = [{**row, "label": names[best]} for row, best in zip(rows, scores.argmax(axis=1), strict=True)]
-    if options.output:
-        write_jsonl(options.output, rows)
-    else:
-        for row in rows:
-            print(dumps(row))
-    return 0
+
+def bench(options: argparse.Namespace) -> int:
+    """Compare speed and scores on this machine."""
+    from crossenc_kit.bench import bench_command
+
+    return bench_command(options)
 
 
 if __name__ == "__main__":

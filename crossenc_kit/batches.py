@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.pairs import Pairs, check_text
+from crossenc_kit.pairs import DataError, Pairs, check_text
+from crossenc_kit.truncation import RULES, without_room
+from crossenc_kit.truncation import longest_first as longest_first
 
 TOKENIZE_AT_ONCE = 2048  # texts per call of the tokenizer: bounds memory, keeps its threads busy
 
@@ -81,11 +83,13 @@ class Tokens:
         return self.ids[start : start + size]
 
 
-def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_length: int) -> Tokens:
-    """Tokenise N pairs, each distinct text once, truncated as Hugging Face's `longest_first`.
+def tokenize(
+    tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_length: int, truncation: str = "longest_first"
+) -> Tokens:
+    """Tokenise N pairs, each distinct text once, truncated as Hugging Face's `longest_first` or `only_second`.
 
-    Raises `DataError` naming row and side of a text that is not a string, `ValueError` where
-    `max_length` leaves no room for a token of each text.
+    Raises `DataError` naming row and side of a text that is not a string, or the row of a first text that leaves
+    no room where only the second may be cut; `ValueError` where `max_length` leaves no room for a token of each text.
     """
     if isinstance(pairs, Pairs):
         left, right = pairs.left, pairs.right
@@ -101,11 +105,25 @@ def tokenize(tokenizer: Any, pairs: Pairs | Sequence[tuple[str, str]], max_lengt
     ids, starts = _token_ids(tokenizer, list(numbers))
     sizes = np.diff(starts)
     full = np.stack([sizes[left_of], sizes[right_of]], axis=1)
-    kept = longest_first(full, max_length - template.size)
+    room = max_length - template.size
+    if truncation == "only_second":
+        _check_room(full, room, max_length)
+    kept = RULES[truncation](full, room)
     lengths = kept.sum(axis=1) + template.size
     dropped = full.sum(axis=1) - kept.sum(axis=1)
     cut_start = getattr(tokenizer, "truncation_side", "right") == "left"
     return Tokens(template, ids, starts, left_of, right_of, kept, lengths, dropped, cut_start)
+
+
+def _check_room(sizes: np.ndarray, room: int, max_length: int) -> None:
+    """Raise `DataError` for the first pair whose first text leaves no token to the second."""
+    rows = np.flatnonzero(without_room(sizes, room))
+    if len(rows):
+        raise DataError(
+            f"row {rows[0]}: the first text has {sizes[rows[0], 0]} tokens, and max_length={max_length} has room for "
+            f"{room} of a pair, so that cutting only the second is not enough ({len(rows)} of {len(sizes)} pairs); "
+            'take a longer max_length, shorten the text, or use truncation="longest_first"'
+        )
 
 
 def _number(texts: Sequence[str], side: str, numbers: dict[str, int]) -> np.ndarray:
@@ -156,23 +174,6 @@ def _find(ids: list[int], piece: list[int], start: int) -> int:
         if ids[at : at + len(piece)] == piece:
             return at
     raise ValueError(f"the tokenizer's pair {ids} does not contain its own tokens {piece}; it cannot be used for pairs")
-
-
-def longest_first(sizes: np.ndarray, room: int) -> np.ndarray:
-    """How many tokens of each side `(N, 2)` are kept so that a pair has at most `room`.
-
-    The longer side is cut first; where both exceed half of the room each gets half of it (the right
-    or longer side the odd one): the rule `longest_first` of Hugging Face's tokenizers.
-    """
-    short, long = sizes.min(axis=1), sizes.max(axis=1)
-    fits = short + long <= room
-    new_long = np.maximum(short, room - short)
-    halves = short + new_long > room
-    new_short = np.where(halves, room // 2, short)
-    new_long = np.where(halves, room - room // 2, new_long)
-    new_short, new_long = np.where(fits, short, new_short), np.where(fits, long, new_long)
-    left_is_long = sizes[:, 0] > sizes[:, 1]
-    return np.stack([np.where(left_is_long, new_long, new_short), np.where(left_is_long, new_short, new_long)], axis=1)
 
 
 def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:

@@ -14,8 +14,9 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     """A Hugging Face README in Markdown from a run's facts; every text that comes from data is escaped.
 
     Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
-    `card` keys, all optional: `base_model`, `data` (name to facts), `settings`, `metrics`, `command`,
-    `label_names` (of 0, 1, ...), `adapter` (True for one of PEFT), `provenance`, `limits` (a list of sentences).
+    `card` keys, all optional: `base_model`, `layers` (those that a student kept, from 0), `data` (name to facts),
+    `settings`, `metrics`, `command`, `label_names` (of 0, 1, ...), `adapter` (True for one of PEFT), `provenance`,
+    `limits` (a list of sentences).
     """
     lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), ""]
     if card.get("label_names"):
@@ -53,6 +54,8 @@ def _summary(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     what = "one score" if num_labels == 1 else f"{num_labels} scores"
     base = re.split(r"[/\\]", str(card.get("base_model") or "an unnamed model").rstrip("/\\"))[-1]
     reads = f"Reads two texts together and gives the pair {what}."
+    layers = ", ".join(map(str, card.get("layers") or ()))
+    base += f", of its encoder the layers {layers} (the lowest is 0)" if layers else ""
     return f"{reads} Base model: {escape(base)}. Longest input: {max_length} tokens."
 
 

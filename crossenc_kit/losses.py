@@ -1,20 +1,22 @@
 """Losses as pure functions: `(scores, labels)` tensors in, one scalar out, the mean over items.
 
 A pointwise loss sees scores `(B,)` or `(B, C)` and labels of the same shape, or class indices `(B,)` for
-scores `(B, C)`. The scores are the model's raw outputs, before any activation. The loss never sees text,
-tokenizer or model.
+scores `(B, C)`; of a list of candidates it sees each one as a pair. A loss of lists sees scores and labels `(Q, K)`
+with a mask, see `ranking_losses`. The scores are the model's raw outputs, before any activation. The loss never sees
+text, tokenizer or model.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-import warnings
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from crossenc_kit.pairs import DataError, Pairs
+from crossenc_kit.pairs import Pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,42 +74,77 @@ def sigmoid_mse(scores: Tensor, labels: Tensor) -> Tensor:
     return mse(scores.float().sigmoid(), labels)
 
 
+def class_kl_divergence(scores: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Divergence from a teacher's classes, T^2 sum p (log p - log q), p = softmax(y / T), q = softmax(s / T), mean.
+
+    Scores `(B, C)` against the teacher's raw scores `(B, C)`. T^2 keeps the size of the gradient beside that of a loss
+    of gold labels; Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015. 0 where s and y
+    differ by a constant. Raises `ValueError` for other shapes, and for a `temperature` that is not above 0.
+    """
+    import torch
+
+    from crossenc_kit.ranking_losses import kl_divergence  # of lists: here each pair is a list of C classes
+
+    if scores.dim() != 2 or scores.shape != labels.shape:
+        shapes = f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}"
+        raise ValueError(f"{shapes}; expected (B, C) of both, the teacher's raw scores of the classes")
+    return kl_divergence(scores, labels.to(scores.device), torch.ones_like(scores, dtype=torch.bool), temperature)
+
+
 class Loss(NamedTuple):
     """A loss by name: its function, the labels it has a meaning for, and its options.
 
-    `classes`: labels are class indices (or distributions over the classes), with one score a class. `groups`: it
-    takes lists of candidates, scores and labels `(Q, K)` with a mask; see `ranking_losses`.
+    `classes`: labels are class indices (or distributions over the classes), with one score a class. `groups`: True
+    for one that takes lists of candidates, scores and labels `(Q, K)` with a mask; False for one that takes pairs;
+    None, a caller's own, takes lists where the data have any. `in_batch`: how many documents of the other lists of a
+    step each list gets as negatives, or "all"; see `in_batch`.
     """
 
     function: Callable[..., Tensor]
     low: float | None = None
     high: float | None = None
     classes: bool = False
-    groups: bool = False
+    groups: bool | None = None
     options: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    in_batch: int | str = 0
+
+    @property
+    def short_name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     @property
     def name(self) -> str:
         """The function's name, with its options: what a record of a run says of the loss."""
-        name = getattr(self.function, "__name__", type(self.function).__name__)
-        options = ", ".join(f"{key}={value}" for key, value in sorted(self.options.items()))
-        return f"{name}({options})" if options else name
+        given = {**self.options, **({"in_batch": self.in_batch} if self.in_batch else {})}
+        options = ", ".join(f"{key}={value}" for key, value in sorted(given.items()))
+        return f"{self.short_name}({options})" if options else self.short_name
+
+    def __str__(self) -> str:
+        return self.name
 
     def apply(self, scores: Tensor, labels: Tensor, *mask: Tensor) -> Tensor:
         """The loss of scores and labels, for lists with their mask, under the options."""
         return self.function(scores, labels, *mask, **self.options)
 
+    def takes_lists(self, data: Pairs) -> bool:
+        """Whether it takes the candidates of a query together, with a mask, and not pair by pair."""
+        return not data.is_pointwise if self.groups is None else self.groups
+
     def item_weights(self, labels: np.ndarray) -> np.ndarray:
-        """What each item `(N,)` weighs in the mean over items: w[y] where classes have weights, else 1."""
+        """What each pair `(N,)` weighs in the mean over pairs: w[y] where classes have weights, else 1."""
         weights = self.options.get("class_weights")
-        return np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=float)[labels]
+        if weights is None or labels.ndim > 1:  # under distributions the weights are in the sum, not in the mean
+            return np.ones(len(labels))
+        return np.asarray(weights, dtype=float)[labels.astype(int)]
 
 
 LOSSES = {
-    "bce": Loss(bce_with_logits, 0.0, 1.0),
-    "cross_entropy": Loss(cross_entropy, classes=True),
-    "mse": Loss(mse),
-    "sigmoid_mse": Loss(sigmoid_mse, 0.0, 1.0),
+    "bce": Loss(bce_with_logits, 0.0, 1.0, groups=False),
+    "cross_entropy": Loss(cross_entropy, classes=True, groups=False),
+    "mse": Loss(mse, groups=False),
+    "sigmoid_mse": Loss(sigmoid_mse, 0.0, 1.0, groups=False),
+    "class_kl_divergence": Loss(class_kl_divergence, groups=False),
 }
 
 
@@ -118,10 +155,9 @@ def find_loss(loss: str | Loss | Callable[..., Any]) -> Loss:
     """
     if isinstance(loss, Loss):
         return loss
-    if callable(loss):
-        every = [*LOSSES.values(), *_ranking_losses().values()]
-        return next((known for known in every if known.function is loss), Loss(loss))
     known = {**LOSSES, **_ranking_losses()}
+    if callable(loss):
+        return next((found for found in known.values() if found.function is loss), Loss(loss))
     if loss not in known:
         raise ValueError(
             f"unknown loss {loss!r}; choose from {', '.join(known)} or pass a function of (scores, labels)"
@@ -139,116 +175,103 @@ def _ranking_losses() -> dict[str, Loss]:
     }
 
 
-def loss_with(
-    name: str,
-    *,
-    class_weights: str | Sequence[float] | None = None,
-    label_smoothing: float | None = None,
-    positive_weight: str | float | None = None,
-) -> Loss:
-    """A loss with options: `cross_entropy` takes `class_weights` and `label_smoothing`, `bce` `positive_weight`.
+def loss_with(name: str | Callable[..., Any], *, in_batch: int | str | None = None, **options: Any) -> Loss:
+    """A loss with options, which are the arguments of its function: `loss_with("lambda_loss", k=10, sigma=2.0)`.
 
-    "balanced" weighs each class by what the training data make up for: N / (C n_c) for class c, and (number of
-    zeros) / (number of ones) for the positives. Raises `ValueError` for an option that the loss does not have.
+    None leaves an option at its default. The weights of classes, `class_weights` of "cross_entropy" and
+    `positive_weight` of "bce", may be "balanced": each class then weighs what the training data (of epoch 0, where each
+    epoch has its own) make up for, N / (C n_c) for class c, and (number of zeros) / (number of ones) for the positives.
+
+    `in_batch`, of the losses of grades: so many documents of the other lists of the step are drawn for each list as
+    its negatives, of grade 0, or "all" of them; `loss_with("multiple_negatives", in_batch=4)`, see `in_batch`.
+    Raises `ValueError` for an option that the loss does not have, and for a value that it cannot take.
     """
-    given = {"class_weights": class_weights, "label_smoothing": label_smoothing, "positive_weight": positive_weight}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    known = {"cross_entropy": {"class_weights", "label_smoothing"}, "bce": {"positive_weight"}}.get(name, set())
-    if wrong := sorted(options.keys() - known):
-        raise ValueError(f"the loss {name!r} has no {wrong[0]}; it has {', '.join(sorted(known)) or 'no options'}")
-    if not 0 <= options.get("label_smoothing", 0.0) < 1:
-        raise ValueError(f"label_smoothing must be 0 or more and less than 1, got {label_smoothing!r}")
-    return find_loss(name)._replace(options=options)
+    known = find_loss(name)
+    options = {option: value for option, value in options.items() if value is not None}
+    if wrong := sorted(options.keys() - set(_option_names(known))):
+        has = ", ".join(_option_names(known)) or "no options"
+        reason = f". {RAW_SCORES}" if known.groups and "activation" in wrong[0] else ""
+        name = name if isinstance(name, str) else known.short_name
+        raise ValueError(f"the loss {name!r} has no {wrong[0]}; it has {has}{reason}")
+    found = known._replace(options=options, in_batch=_checked_in_batch(known, in_batch))
+    _check_options(found)
+    return found
+
+
+RAW_SCORES = (
+    "A ranking loss takes raw scores: after a sigmoid any two are less than 1 apart, so that it cannot come near its "
+    "minimum and its gradient dies out where the model is sure (only multiple_negatives has a sigmoid, with a scale)"
+)
+
+
+def check_activation(loss: Loss, activation: Callable[..., Any]) -> None:
+    """Raise `ValueError` for an activation that bounds the scores before a ranking loss, as a sigmoid does."""
+    import torch
+
+    if not loss.groups:
+        return
+    low, high = (float(activation(torch.full((1, 1), far))) for far in (-1e4, 1e4))
+    if abs(high - low) < 100:
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise ValueError(f"{name} before {loss.short_name} bounds the scores to {low:g}..{high:g}. {RAW_SCORES}")
+
+
+def _option_names(loss: Loss) -> list[str]:
+    """The arguments of a loss beyond scores, labels and mask; `in_batch` where the loss is one of grades."""
+    names = list(inspect.signature(loss.function).parameters)[3 if loss.groups else 2 :]
+    return [*names, *(["in_batch"] if _takes_in_batch(loss) else [])]
+
+
+def _takes_in_batch(loss: Loss) -> bool:
+    """Whether the labels are grades, of which 0 is that of a document of another query."""
+    return bool(loss.groups) and loss.low == 0
+
+
+def _checked_in_batch(loss: Loss, in_batch: Any) -> int | str:
+    if in_batch is None or in_batch == "all":
+        pass
+    elif not isinstance(in_batch, Integral) or isinstance(in_batch, bool) or int(in_batch) < 0:
+        raise ValueError(f"in_batch must be a whole number, 0 or more, or 'all', got {in_batch!r}")
+    if in_batch and not _takes_in_batch(loss):
+        raise ValueError(
+            f"the loss {loss.short_name!r} has no in_batch: its labels are not grades, of which a document of another "
+            f"query would have 0; it has {', '.join(_option_names(loss)) or 'no options'}"
+        )
+    return in_batch if in_batch == "all" else int(in_batch or 0)
+
+
+def _check_options(loss: Loss) -> None:
+    """Raise `ValueError` for an option's value without a meaning; "balanced" weights are counted later."""
+    import torch
+
+    smoothing = loss.options.get("label_smoothing", 0.0)
+    if not (isinstance(smoothing, Real) and 0 <= float(smoothing) < 1):
+        raise ValueError(f"label_smoothing must be 0 or more and less than 1, got {smoothing!r}")
+    for name in ("class_weights", "positive_weight"):
+        if loss.options.get(name, "balanced") != "balanced":
+            _check_weights(name, loss.options[name])
+    if loss.function is class_kl_divergence:  # checks its options itself
+        loss.apply(torch.zeros(1, 2), torch.zeros(1, 2))
+    if loss.groups:  # the functions check their options themselves: on a list of two documents
+        loss.apply(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool))
+
+
+def _check_weights(name: str, given: Any) -> None:
+    values = np.atleast_1d(given)
+    if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(f"{name} must be positive numbers or 'balanced', got {given!r}")
 
 
 def fit_weights(loss: Loss, data: Pairs, num_labels: int) -> Loss:
     """The loss with "balanced" weights counted from the labels of `data`, and all weights checked."""
     options, labels = dict(loss.options), np.asarray(data.labels)
     if options.get("class_weights") == "balanced":
-        counts = np.bincount(labels.reshape(-1), minlength=num_labels)
+        counts = labels.sum(0) if labels.ndim > 1 else np.bincount(labels.astype(int), minlength=num_labels)
         options["class_weights"] = (len(labels) / (num_labels * np.maximum(counts, 1))).tolist()
     if options.get("positive_weight") == "balanced":
         options["positive_weight"] = float((labels < 0.5).sum() / max(1, (labels >= 0.5).sum()))
     for name in ("class_weights", "positive_weight"):
-        values = np.atleast_1d(options.get(name, 1.0))
-        if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and (values > 0).all()):
-            raise ValueError(f"{name} must be positive numbers or 'balanced', got {loss.options[name]!r}")
+        _check_weights(name, options.get(name, 1.0))
     if len(options.get("class_weights", range(num_labels))) != num_labels:
         raise ValueError(f"{len(options['class_weights'])} class_weights for a model with num_labels={num_labels}")
     return loss._replace(options=options)
-
-
-def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
-    """Raise `DataError` naming the first label that `loss` or the model's outputs cannot take.
-
-    Warns of a class of the model that no row of the training data has.
-    """
-    if data.labels is None:
-        raise DataError("training needs labels: add a column named label, labels, score or scores")
-    name = getattr(loss.function, "__name__", type(loss.function).__name__)
-    pointwise = any(known.function is loss.function for known in LOSSES.values())
-    if pointwise and not data.is_pointwise:
-        raise DataError(
-            f"the rows are groups of candidates, and {name} takes pairs one by one: give each candidate a row of "
-            "its own, or pass a function of (scores, labels, mask)"
-        )
-    if not data.is_pointwise and num_labels != 1:
-        raise DataError(f"groups of candidates need one score a pair, this model has num_labels={num_labels}")
-    if loss.groups and data.is_pointwise:
-        raise DataError(
-            f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a list of "
-            "documents and a list of labels, or use 'bce'"
-        )
-    if (
-        data.labels.ndim == 1
-        and num_labels > 1
-        and (loss.classes or (not pointwise and data.labels.dtype.kind in "biu"))
-    ):
-        _check_classes(data.labels, name, num_labels)
-        return
-    if loss.classes and num_labels == 1:
-        raise DataError(f"{name} needs one score a class: build the model with num_labels=2 or more, or use 'bce'")
-    _check_values(data.labels, loss, name, num_labels)
-
-
-def _check_classes(labels: np.ndarray, name: str, num_labels: int) -> None:
-    values = np.asarray(labels, dtype=float)
-    rows = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values)) & (values >= 0) & (values < num_labels)))
-    if len(rows):
-        row = int(rows[0])
-        grades = "; for graded labels build the model with num_labels=1 and use 'bce' or 'mse'"
-        raise DataError(
-            f"row {row}: the label is {values[row]:g}, and {name} takes classes, whole numbers from 0 to "
-            f"{num_labels - 1} ({len(rows)} of {len(values)} rows are none)" + (grades if values[row] % 1 else "")
-        )
-    missing = sorted(set(range(num_labels)) - set(values.astype(int).tolist()))
-    if missing:
-        which = f"class{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-        warnings.warn(f"no row of the training data has {which} of {num_labels}; it will not be learnt", stacklevel=4)
-
-
-def _check_values(labels: np.ndarray, loss: Loss, name: str, num_labels: int) -> None:
-    """Numbers or, for a loss over classes, distributions: as many a row as the model has outputs."""
-    width = labels.shape[1] if labels.ndim == 2 else 1
-    if width != num_labels:
-        classes = "; for labels that are classes use 'cross_entropy'" if width == 1 else ""
-        raise DataError(
-            f"the model has num_labels={num_labels}, but row 0 has {width} label{'s' if width > 1 else ''}; "
-            f"build the model with num_labels={width} or change the labels{classes}"
-        )
-    values = np.asarray(labels, dtype=float).reshape(len(labels), -1)
-    bad = ~np.isfinite(values).all(axis=1)
-    allowed = "finite labels"
-    if loss.low is not None and loss.high is not None:
-        bad |= ((values < loss.low) | (values > loss.high)).any(axis=1)
-        allowed = f"labels from {loss.low:g} to {loss.high:g}" if math.isfinite(loss.high) else "labels of 0 or more"
-    if loss.classes:
-        bad |= (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)
-        allowed = "classes, or a distribution over the classes that sums to 1"
-    rows = np.flatnonzero(bad)
-    if len(rows):
-        row = int(rows[0])
-        raise DataError(
-            f"row {row}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "
-            f"({len(rows)} of {len(values)} rows are outside); scale them, or choose another loss"
-        )

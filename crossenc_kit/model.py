@@ -17,7 +17,8 @@ from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
 from crossenc_kit.pairs import Pairs, as_text_pairs
-from crossenc_kit.ranking import rank_candidates
+from crossenc_kit.ranking import Documents, rank_candidates
+from crossenc_kit.truncation import SETTINGS, find_rule, save_rule
 from crossenc_kit.workers import in_halves, side_by_side
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class CrossEncoder:
 
     The constructor takes the names of sentence-transformers: the later ones, and the older
     `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
-    `label_names` are the classes' names in index order. `seed` fixes the initial weights of a new head. Raises
-    `BackboneError` where the base model cannot be had, `ValueError` where the tokenizer has no padding token.
+    `label_names` are the classes' names in index order. `seed` fixes the initial weights of a new head. `truncation`:
+    "longest_first" or "only_second", which never cuts the first text. Raises `BackboneError` where the base model
+    cannot be had, `ValueError` where the tokenizer has no padding token.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class CrossEncoder:
         config_kwargs: dict[str, Any] | None = None,
         classifier_dropout: float | None = None,
         label_names: Sequence[str] | None = None,
+        truncation: str | None = None,
         seed: int | None = None,
         **old: Any,
     ):
@@ -89,6 +92,7 @@ class CrossEncoder:
         self.model, self.new_head = loading.load_model(self.folder, where, changes, given["model_kwargs"] or {}, seed)
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
         self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
+        self.truncation = find_rule(truncation, loading.read_json(self.folder, SETTINGS, where))
         chosen = loading.find_activation(given["activation_fn"])
         self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder, where)
         self.card: dict[str, Any] = {"base_model": self.name}
@@ -137,7 +141,7 @@ class CrossEncoder:
 
     def tokenize(self, pairs: Pairs | Sequence[tuple[str, str]]) -> Tokens:
         """The token ids of N pairs; warns (`TruncationWarning`) where pairs exceed `max_length`."""
-        tokens = tokenize(self.tokenizer, pairs, self.max_length)
+        tokens = tokenize(self.tokenizer, pairs, self.max_length, self.truncation)
         self.truncated = tokens.num_truncated
         if self.truncated:
             worst = int(tokens.dropped.max())
@@ -230,13 +234,14 @@ class CrossEncoder:
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Documents,
         top_k: int | None = None,
         return_documents: bool = False,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Documents from best to worst: `[{"corpus_id": index, "score": float, "text": if asked}]`.
 
+        Of documents that are `{id: text}` or dicts a hit also has id and metadata, see `ranking.rank_candidates`;
         `options` go to `predict`. Raises `ValueError` for a model with several labels.
         """
         return self.rank_many([query], [documents], top_k, return_documents, **options)[0]
@@ -244,7 +249,7 @@ class CrossEncoder:
     def rank_many(
         self,
         queries: Sequence[str],
-        documents: Sequence[Sequence[str]],
+        documents: Sequence[Documents],
         top_k: int | None = None,
         return_documents: bool = False,
         **options: Any,
@@ -267,6 +272,7 @@ class CrossEncoder:
         with replace_folder(path, loading.MODEL_FILES) as partial, loading.quiet_transformers():
             loading.save_weights(self.model, partial, self.new_head, **options)
             self.tokenizer.save_pretrained(partial)
+            save_rule(partial, self.truncation)
             (partial / "README.md").write_text(model_card(card, self.num_labels, self.max_length), encoding="utf-8")
 
     save = save_pretrained

@@ -6,6 +6,9 @@ True where there is a document; what stands elsewhere changes nothing. Scores ar
 activation: only their differences within a list count (but for the sigmoid of `multiple_negatives`). The order of
 the documents in a list does not count (but for `against_first`), and equal labels say nothing on order.
 
+Nothing holds such scores near 0, and a sigmoid in float32 is 1 from 16.7 on, and from 11.4 on the same for scores that
+are 0.01 apart: to rank, predict with `activation_fn="identity"`, or build the model with it.
+
 In formulas s are the scores of one list, y its labels, n its number of documents. A list of one document has no
 gradient and costs 0 (but for "ndcg_loss1"). Scores of half precision are computed in float32. All raise `ValueError`
 for shapes that differ, a mask that is not bool, a list without documents, and labels that are not finite or, where
@@ -21,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from crossenc_kit.ranking_checks import check_above_0, check_flags, check_k, check_not_below_0, checked_lists
+
 WEIGHTINGS = ("none", "ndcg_loss1", "ndcg_loss2", "lambda_rank", "ndcg_loss2pp")  # of `lambda_loss`
 
 
@@ -30,7 +35,7 @@ def group_cross_entropy(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     With one positive and n - 1 negatives it is -log of the positive's softmax; Bruch et al., "An Analysis of the
     Softmax Cost Function for Learning to Rank", 2019. 0 where no grade is above 0. Equal grades ask for equal scores.
     """
-    s, y, mask = _checked(scores, labels, mask, grades=True)
+    s, y, mask = checked_lists(scores, labels, mask, grades=True)
     share = y / y.sum(1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
     return -(share * _log_softmax(s, mask)).sum(1).mean()
 
@@ -46,10 +51,11 @@ def multiple_negatives(
     Suggestion for Smart Reply", 2017; the sigmoid bounds the scores, as in sentence-transformers. Raises
     `ValueError` for a list that has no positive or several, and for a `scale` that is not above 0.
     """
-    _check_above_0(scale=scale)
+    check_above_0(scale=scale)
+    check_flags(sigmoid=sigmoid)
     if labels.dim() == 1:
         labels = torch.arange(scores.shape[-1], device=labels.device) == labels[:, None]
-    s, y, mask = _checked(scores, labels, mask, grades=True)
+    s, y, mask = checked_lists(scores, labels, mask, grades=True)
     positives = (y > 0).sum(1)
     if (positives != 1).any():
         row = int((positives != 1).nonzero()[0])
@@ -66,7 +72,7 @@ def listnet(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", 2007. The least value, where s and y
     differ by a constant, is the entropy of softmax(y), not 0; with equal labels log n, at equal scores.
     """
-    s, y, mask = _checked(scores, labels, mask)
+    s, y, mask = checked_lists(scores, labels, mask)
     return -(_log_softmax(y, mask).exp() * _log_softmax(s, mask) * mask).sum(1).mean()
 
 
@@ -76,8 +82,8 @@ def kl_divergence(scores: Tensor, labels: Tensor, mask: Tensor, temperature: flo
     The labels are a teacher's scores. T^2 keeps the gradient's size; Hinton et al., "Distilling the Knowledge in a
     Neural Network", 2015. 0 where s and y differ by a constant. Raises `ValueError` for a `temperature` not above 0.
     """
-    _check_above_0(temperature=temperature)
-    s, y, mask = _checked(scores, labels, mask)
+    check_above_0(temperature=temperature)
+    s, y, mask = checked_lists(scores, labels, mask)
     log_p, log_q = _log_softmax(y / temperature, mask), _log_softmax(s / temperature, mask)
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
@@ -89,8 +95,8 @@ def ranknet(scores: Tensor, labels: Tensor, mask: Tensor, sigma: float = 1.0) ->
     logarithm, as in the paper; sentence-transformers' default is the binary one, 1 / log 2 times as much.
     Raises `ValueError` for a `sigma` that is not above 0.
     """
-    _check_above_0(sigma=sigma)
-    s, y, mask = _checked(scores, labels, mask)
+    check_above_0(sigma=sigma)
+    s, y, mask = checked_lists(scores, labels, mask)
     return _mean_over(_pairs(mask) & (_differences(y) > 0), -logsigmoid(sigma * _differences(s)))
 
 
@@ -111,14 +117,15 @@ def lambda_loss(
     over all n^2 pairs. The others are over pairs with y_i > y_j, and 0 where all labels are equal. With `k`, pairs
     with a document among the first k, and DCG@k. Equal scores are ranked in the worst order. The weights are no part
     of the gradient. Wang et al., "The LambdaLoss Framework for Ranking Metric Optimization", 2018; the mean over
-    pairs is sentence-transformers'. Raises `ValueError` for an unknown `weighting`, k < 1, or a `sigma` not above 0.
+    pairs is sentence-transformers'. Raises `ValueError` for an unknown `weighting`, k < 1, mu < 0, or a `sigma` not
+    above 0.
     """
-    _check_above_0(sigma=sigma)
+    check_above_0(sigma=sigma)
+    check_not_below_0(mu=mu)
+    check_k(k)
     if weighting not in WEIGHTINGS:
         raise ValueError(f"unknown weighting {weighting!r}; choose from {', '.join(WEIGHTINGS)}")
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    s, y, mask = _checked(scores, labels, mask, grades=weighting != "none")
+    s, y, mask = checked_lists(scores, labels, mask, grades=weighting != "none")
     pairs = _pairs(mask) if weighting == "ndcg_loss1" else _pairs(mask) & (_differences(y) > 0)
     before, alike = _places(s.detach(), y, mask)
     rank = before + (alike + 1) / 2
@@ -136,7 +143,8 @@ def margin_mse(scores: Tensor, labels: Tensor, mask: Tensor, against_first: bool
     only the margins of the first document over each other one count, as in sentence-transformers; raises
     `ValueError` for a list whose first document is masked. Equal labels ask for equal scores.
     """
-    s, y, mask = _checked(scores, labels, mask)
+    check_flags(against_first=against_first)
+    s, y, mask = checked_lists(scores, labels, mask)
     if against_first and not mask[:, 0].all():
         row = int((~mask[:, 0]).nonzero()[0])
         raise ValueError(f"list {row}: the first document is masked, and against_first compares with it")
@@ -153,7 +161,7 @@ def listmle(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     Rank", 2008. A document competes with those of lower labels alone, as in Zhu and Klabjan, "Listwise Learning to
     Rank by Exploring Unique Ratings", 2020, so that equal labels need no made-up order; 0 where all labels are equal.
     """
-    s, y, mask = _checked(scores, labels, mask)
+    s, y, mask = checked_lists(scores, labels, mask)
     return _choice_costs(s, y, mask).sum(1).mean()
 
 
@@ -163,7 +171,7 @@ def position_aware_listmle(scores: Tensor, labels: Tensor, mask: Tensor) -> Tens
     Lan et al., "Position-Aware ListMLE: A Sequential Learning Process for Ranking", 2014; the sum of 1 is
     sentence-transformers'. Equal labels share the mean weight of their places; 0 where all labels are equal.
     """
-    s, y, mask = _checked(scores, labels, mask)
+    s, y, mask = checked_lists(scores, labels, mask)
     before, alike = _places(y, y, mask)
     last = torch.exp2(-mask.sum(1, keepdim=True).to(s.dtype))
     # 2^-n times the mean of 2^(n - i) - 1 over the places of the equal labels: long lists do not overflow
@@ -179,8 +187,8 @@ def adr_mse(scores: Tensor, labels: Tensor, mask: Tensor, alpha: float = 1.0) ->
     1 + sum over j != i of sigmoid(alpha (s_j - s_i)); Schlatt et al., "Rank-DistiLLM", 2025. Equal labels ask for
     equal scores. Raises `ValueError` for an `alpha` that is not above 0.
     """
-    _check_above_0(alpha=alpha)
-    s, y, mask = _checked(scores, labels, mask)
+    check_above_0(alpha=alpha)
+    s, y, mask = checked_lists(scores, labels, mask)
     before, alike = _places(y, y, mask)
     rank = before + (alike + 1) / 2
     error = (rank - _soft_ranks(alpha * s, mask)) ** 2 / torch.log2(1 + rank)
@@ -195,8 +203,8 @@ def approx_ndcg(scores: Tensor, labels: Tensor, mask: Tensor, temperature: float
     lower, the nearer to nDCG, and the flatter. 0 where all labels are equal, as every order is then as good as any.
     Raises `ValueError` for a `temperature` that is not above 0.
     """
-    _check_above_0(temperature=temperature)
-    s, y, mask = _checked(scores, labels, mask, grades=True)
+    check_above_0(temperature=temperature)
+    s, y, mask = checked_lists(scores, labels, mask, grades=True)
     ndcg = (_gains(y, None) / torch.log2(1 + _soft_ranks(s / temperature, mask))).sum(1)
     ordered = (_pairs(mask) & (_differences(y) > 0)).flatten(1).any(1)
     return torch.where(ordered, 1 - ndcg, 0).mean()
@@ -208,32 +216,6 @@ RANKING_LOSSES = {function.__name__: function for function in _FUNCTIONS}
 
 
 # --- parts ----------------------------------------------------------------------------------------
-
-
-def _checked(scores: Tensor, labels: Tensor, mask: Tensor, grades: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores and labels in one floating type, 0 in the padding, and the mask, all on one device."""
-    if scores.dim() != 2 or not scores.numel() or not scores.shape == labels.shape == mask.shape:
-        shapes = f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, the mask {tuple(mask.shape)}"
-        raise ValueError(f"{shapes}; expected one shape (Q, K) for all, with Q and K at least 1")
-    if mask.dtype != torch.bool:
-        raise ValueError(f"the mask has dtype {mask.dtype}; expected torch.bool, True where there is a document")
-    mask = mask.to(scores.device)
-    if not (full := mask.any(1)).all():
-        raise ValueError(f"list {int((~full).nonzero()[0])} has no documents: the mask is False in its whole row")
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~mask, 0)
-    labels = labels.to(scores).masked_fill(~mask, 0)  # device and dtype of the scores
-    wrong = ~labels.isfinite() | (labels < 0) if grades else ~labels.isfinite()
-    if wrong.any():
-        row, column = wrong.nonzero()[0].tolist()
-        allowed = "grades are finite and not below 0" if grades else "labels are finite"
-        raise ValueError(f"list {row}, document {column}: the label is {labels[row, column]:g}; {allowed}")
-    return scores, labels, mask
-
-
-def _check_above_0(**options: float) -> None:
-    for name, value in options.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a finite number above 0, got {value}")
 
 
 def _log_softmax(values: Tensor, mask: Tensor) -> Tensor:

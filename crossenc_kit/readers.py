@@ -47,7 +47,7 @@ def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, en
     if not rows:
         raise DataError(f"{path}: the file has no rows")
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    left, right = _text_columns(names, rows[0][1], columns, path)
+    left, right = text_columns(names, rows[0][1], columns, path)
     target = next((name for name in TARGET_COLUMNS if name in names and name not in (left, right)), None)
     notes = [f"texts from columns {left!r} and {right!r} of {Path(path).name}"]
     if target and all(_is_name(row.get(target)) for _, row in rows):
@@ -173,7 +173,7 @@ def _table(
     return Pairs(texts[0], texts[1], labels, tags=tags, notes=tuple(notes))
 
 
-def _text_columns(
+def text_columns(
     names: list[str], first: Mapping[str, Any], columns: Sequence[str] | None, path: Any
 ) -> tuple[str, str]:
     """The names of the two text columns."""

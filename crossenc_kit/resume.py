@@ -7,7 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crossenc_kit import adapters, checkpoint
+from crossenc_kit.distillation import parts_of
 from crossenc_kit.folders import mend_folder
 from crossenc_kit.history import History, plain, provenance
 from crossenc_kit.optimizer_state import load_optimizer, optimizer_tensors
@@ -144,12 +147,13 @@ def _save_model(run: Run, folder: Path) -> None:
 
 def describe_run(run: Run) -> None:
     """Put data and settings into the model card."""
-    labels = run.data.labels
-    assert labels is not None
+    parts = parts_of(run.loss, run.data, run.model.num_labels)
+    names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
+    columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
     run.model.card |= {
         "data": {
             "training pairs": f"{run.data.num_pairs:,}",
-            "labels": f"{float(labels.min()):g} to {float(labels.max()):g}, mean {float(labels.mean()):.3g}",
+            **{name: f"{y.min():g} to {y.max():g}, mean {y.mean():.3g}" for name, y in columns},
             "sha256": run.fingerprint["data"][:16],
             "truncated pairs": run.tokens.num_truncated,
             **({"notes": "; ".join(run.data.notes)} if run.data.notes else {}),

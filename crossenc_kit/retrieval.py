@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.backbones import explain_missing, find_backbone, quiet_transformers
+from crossenc_kit.workers import side_by_side
 
 WORD = re.compile(r"\w+")
+BATCH_TOKENS = 1024  # of the encoder: fills the matrix products of a CPU, fits its caches
+TEXTS_AT_ONCE = 8192  # tokenised before they are encoded: bounds memory
 
 
 def words(text: str) -> set[str]:
@@ -56,7 +59,8 @@ def encoder(name: str = "minilm", max_length: int = 256) -> Callable[[Sequence[s
     """A bi-encoder's `encode`: mean of the last hidden states over tokens, scaled to length 1.
 
     Reimers and Gurevych, "Sentence-BERT", 2019. For `"minilm"` these are the vectors of
-    sentence-transformers' all-MiniLM-L6-v2. Raises `BackboneError` where the weights cannot be had.
+    sentence-transformers' all-MiniLM-L6-v2. Texts are encoded in batches of about 1024 tokens, `threads` of them side
+    by side (default: as many as torch uses). Raises `BackboneError` where the weights cannot be had.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -67,25 +71,53 @@ def encoder(name: str = "minilm", max_length: int = 256) -> Callable[[Sequence[s
     except OSError as error:
         raise explain_missing(folder, error) from error
 
-    def encode(texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        order = np.argsort([-len(text) for text in texts], kind="stable")
+    pad_id = tokenizer.pad_token_id or 0
+
+    def encode(texts: Sequence[str], batch_size: int = 64, threads: int | None = None) -> np.ndarray:
         vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            vectors[rows] = _encode_batch(tokenizer, model, [texts[row] for row in rows], max_length)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = list(texts[start : start + TEXTS_AT_ONCE])
+            ids = tokenizer(some, truncation=True, max_length=max_length, verbose=False)["input_ids"]
+            vectors[start : start + len(some)] = _encode_ids(model, ids, pad_id, batch_size, threads)
         return vectors
 
     return encode
 
 
-def _encode_batch(tokenizer: Any, model: Any, texts: list[str], max_length: int) -> np.ndarray:
+def _encode_ids(model: Any, ids: list[list[int]], pad_id: int, batch_size: int, threads: int | None) -> np.ndarray:
+    """The vectors `(U, H)` of tokenised texts, in batches of similar length, several side by side."""
+    import torch
+
+    lengths = np.array([len(row) for row in ids])
+    vectors = np.zeros((len(ids), model.config.hidden_size), dtype=np.float32)
+
+    def work(rows: np.ndarray) -> None:
+        vectors[rows] = _encode_batch(model, [ids[row] for row in rows], pad_id)
+
+    side_by_side(work, _cut(lengths, batch_size), threads or torch.get_num_threads())
+    return vectors
+
+
+def _cut(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Rows from long to short in batches of at most `BATCH_TOKENS` tokens with padding, and `batch_size` rows."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, min(batch_size, BATCH_TOKENS // max(1, int(lengths[order[start]]))))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def _encode_batch(model: Any, ids: list[list[int]], pad_id: int) -> np.ndarray:
     import torch
 
     from crossenc_kit.products import FastProducts
 
-    batch = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    longest = max(1, *map(len, ids))
+    padded = torch.tensor([row + [pad_id] * (longest - len(row)) for row in ids])  # (B, T)
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in ids])[:, None]
     with torch.inference_mode(), FastProducts():
-        hidden = model(**batch).last_hidden_state  # (B, T, H)
-        mask = batch["attention_mask"].unsqueeze(-1)
-        mean = (hidden * mask).sum(1) / mask.sum(1)  # (B, H)
+        hidden = model(input_ids=padded, attention_mask=mask.long()).last_hidden_state  # (B, T, H)
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, H)
         return torch.nn.functional.normalize(mean, dim=1).numpy()

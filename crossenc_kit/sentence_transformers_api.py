@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit import model
-from crossenc_kit.losses import Loss, find_loss
+from crossenc_kit.distillation import mixed
+from crossenc_kit.losses import Loss, check_activation, find_loss
 from crossenc_kit.pairs import InputExample, as_pairs
 from crossenc_kit.sentence_transformers_evaluators import (
     CEBinaryAccuracyEvaluator,
@@ -116,12 +117,13 @@ class CrossEncoder(model.CrossEncoder):
         """Train on a `DataLoader` over `InputExample`s, and save the best model, or the last if nothing evaluates.
 
         Batches are the data loader's: its batch size, order and sampler. The loss is BCE for one label, else
-        cross-entropy, or `loss_fct(logits, labels)`; `activation_fct` is applied to the logits before it. `scheduler`:
-        constantlr, warmupconstant, warmuplinear, warmupcosine, warmupcosinewithhardrestarts in any case, or an object
-        with `step()` and `get_last_lr()`. `optimizer_params` default to `{"lr": 2e-5}`. The evaluator is called at the
-        end of each epoch, and every `evaluation_steps` steps of it; then `callback(score, epoch, steps)`, steps being
-        -1 at an epoch's end. With `output_path` the best model (`save_best_model`) goes there. After `fit` the
-        model holds its last weights. `use_amp` is fp16 on a GPU and bf16 elsewhere.
+        cross-entropy, or `loss_fct(logits, labels)`; `activation_fct` is applied to the logits before it, and refused
+        where it bounds them before a ranking loss. `scheduler`: constantlr, warmupconstant, warmuplinear, warmupcosine,
+        warmupcosinewithhardrestarts in any case, or an object with `step()` and `get_last_lr()`. `optimizer_params`
+        default to `{"lr": 2e-5}`. The evaluator is called at the end of each epoch, and every `evaluation_steps` steps
+        of it; then `callback(score, epoch, steps)`, steps being -1 at an epoch's end. With `output_path` the best
+        model (`save_best_model`) goes there. After `fit` the model holds its last weights. `use_amp` is fp16 on a GPU
+        and bf16 elsewhere.
         """
         data, batches, batch_size = read_loader(train_dataloader)
         params = dict(optimizer_params if optimizer_params is not None else {"lr": 2e-5})
@@ -217,10 +219,17 @@ def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], in
 
 
 def loss_of(loss_fct: Any, activation_fct: Any, num_labels: int) -> Loss:
-    """The loss as the training loop takes it: the caller's, or the usual one, after the activation."""
+    """The loss as the training loop takes it: the caller's, or the usual one, after the activation.
+
+    Raises `ValueError` for an activation that bounds the scores, as a sigmoid does, before a ranking loss.
+    """
     known = find_loss(loss_fct or ("bce" if num_labels == 1 else "cross_entropy"))
     if activation_fct is None or type(activation_fct).__name__ == "Identity":
         return known
+    if known.function is mixed:
+        parts = {name: loss_of(known.options[name], activation_fct, num_labels) for name in ("distillation", "gold")}
+        return known._replace(options={**known.options, **parts})
+    check_activation(known, activation_fct)
 
     def activated(scores: Any, labels: Any, *mask: Any) -> Any:
         return known.apply(activation_fct(scores), labels, *mask)

@@ -103,8 +103,17 @@ class CrossEncoderRerankingEvaluator(Evaluator):
         orders = [group.first_stage for group in self.groups.values() if group.first_stage is not None]
         if orders:
             base = np.mean([_metrics(-np.arange(len(order)), order, self.at_k) for order in orders], axis=0)
-            answer |= dict(zip([f"base_{key}" for key in answer], base.tolist(), strict=True))
+            self.log_first_stage(dict(zip(names, base.tolist(), strict=True)), len(orders))
+            answer |= {f"base_{key.lower()}": value for key, value in zip(names, base.tolist(), strict=True)}
         return self.answer(answer, f"ndcg@{self.at_k}")
+
+    def log_first_stage(self, base: Mapping[str, float], count: int) -> None:
+        """Log what the order given reaches, and whether the figures of the model are of more than was found."""
+        title = f"{type(self).__name__} {self.name}".rstrip()
+        said = ", ".join(f"{key} {value:.4f}" for key, value in base.items())
+        logger.info("%s, first stage of %s samples: %s", title, count, said)
+        if self.always_rerank_positives:
+            logger.info("%s: positives that the first stage missed were reranked too, which flatters", title)
 
 
 def _metrics(scores: Any, grades: Sequence[int], k: int) -> tuple[float, float, float]:

@@ -6,7 +6,6 @@ a resumed run, and a run on two processes, end with the same bits as an uninterr
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.batches import rows_of
+from crossenc_kit.cached import backward_in_chunks
 from crossenc_kit.history import History
 from crossenc_kit.losses import Loss
+from crossenc_kit.micro_batches import MicroBatch, mean_loss, seed_generators
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.optimization import adamw, set_rate
 from crossenc_kit.processes import add_gradients, take_gradients
@@ -59,11 +59,13 @@ def train(
 ) -> TrainingResult:
     """Fine-tune `model` in place on `train_data` and return what happened.
 
-    `train_data`: anything `as_pairs` takes, with labels. `loss`: a name of `losses.LOSSES`, `loss_with`, or a function
-    of (scores, labels), for groups of candidates of (scores, labels, mask), returning the mean over its
-    items. `evaluator`: a function of the model to metrics. `on_row` sees every history row. `optimizer`
-    makes the optimizer from parameter groups. `batches`, a function of the epoch to the rows of each step, takes
-    the place of the shuffled plan. With `config.output_dir`: `best/` and `last/` (plain
+    `train_data`: anything `as_pairs` takes, with labels; or a function of the epoch, 0, 1, ..., to it, such as one that
+    draws other negatives each time: each epoch has as many rows, and a checkpoint answers for those of epoch 0.
+    `loss`: a name of `losses.LOSSES` or `RANKING_LOSSES`, `loss_with`, or a function of (scores, labels), for groups of
+    candidates of (scores, labels, mask), returning the mean over its items. A loss of pairs takes each candidate of
+    a group as a pair; `batch_size` then counts groups. `evaluator`: a function of the model to metrics. `on_row` sees
+    every history row. `optimizer` makes the optimizer from parameter groups. `batches`, a function of the epoch to the
+    rows of each step, takes the place of the shuffled plan. With `config.output_dir`: `best/` and `last/` (plain
     Hugging Face folders), `history.jsonl`, `status.json`, `checkpoints/`. SIGINT and SIGTERM end the run
     after the current step, with a usable model. Raises `DataError` for labels the loss cannot take,
     `TrainingError` at the first loss that is not finite, `CheckpointError` for a run that cannot resume.
@@ -89,18 +91,20 @@ def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: 
     """The training loop: forward, backward, clip, step, log, evaluate, save."""
     config, state, optimizer, scaler = run.config, run.state, run.optimizer, run.scaler
     while state.step < run.total_steps and not state.stopped:
-        micro_batches = run.micro_batches(state.step)  # of group numbers
-        shares = run.shares(micro_batches)
+        micro_batches = run.micro_batches(state.step)
         rate = set_rate(optimizer, run.schedule(state.step))
         run.model.model.train()
         losses, gradients = [], []
         for lane in run.processes.lanes(micro_batches):
-            for k, groups in lane:
-                seed_generators(config.seed, state.step, k)
-                with run.autocast():
-                    loss = _mean_loss(run, groups) * shares[k]
-                scaler.scale(loss).backward()
-                losses.append((groups, loss.detach()))
+            for k, batch in lane:
+                if config.cached_pairs:
+                    loss = backward_in_chunks(run, batch, k)
+                else:
+                    seed_generators(config.seed, state.step, k)
+                    with run.autocast():
+                        loss = mean_loss(run.loss, run.scores(batch.rows), batch) * batch.share
+                    scaler.scale(loss).backward()
+                losses.append((batch.groups, loss.detach()))
             gradients.append(take_gradients(run.parameters))
         for lane_gradients in gradients:
             add_gradients(run.parameters, lane_gradients)
@@ -150,38 +154,6 @@ def _opened(run: Run) -> Iterator[StopRequest]:
         note("stopped" if reason == "stopped" else "finished", reason=reason)
 
 
-def _mean_loss(run: Run, groups: np.ndarray) -> Any:
-    """The loss of one micro-batch: the mean over its groups."""
-    import torch
-
-    rows = rows_of(groups, run.data.offsets)
-    scores = run.model.scores(run.tokens, rows).float()
-    labels = torch.as_tensor(run.data.labels[rows], device=scores.device)  # type: ignore[index]
-    if run.model.num_labels == 1:
-        scores, labels = scores.squeeze(1), labels.reshape(len(rows))
-    if run.data.is_pointwise:
-        return run.loss.apply(scores, labels)
-    sizes = np.diff(run.data.offsets)[groups]
-    mask = torch.as_tensor(np.arange(sizes.max()) < sizes[:, None], device=scores.device)  # (Q, K)
-    scores, labels = (
-        torch.zeros(mask.shape, device=scores.device).masked_scatter(mask, x.float()) for x in (scores, labels)
-    )
-    return run.loss.apply(scores, labels, mask)
-
-
-def seed_generators(seed: int, step: int, micro_batch: int) -> None:
-    """Seed torch's default generators for one micro-batch: dropout depends on nothing before it."""
-    import torch
-
-    text = f"{seed}/{step}/{micro_batch}".encode()
-    value = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-    torch.default_generator.manual_seed(value)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.manual_seed(value)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(value)
-
-
 def _checked_loss(run: Run, losses: list[tuple[np.ndarray, Any]]) -> float:
     """The step's mean loss; raises `TrainingError` naming the rows where it is not finite."""
     values = [float(loss) for _, loss in losses]
@@ -214,14 +186,13 @@ def _clipped_norm(run: Run) -> float:
     return norm
 
 
-def _log(run: Run, on_row: Callable | None, micro_batches: list[np.ndarray], **values: float) -> None:
-    rows = np.concatenate([rows_of(groups, run.data.offsets) for groups in micro_batches])
+def _log(run: Run, on_row: Callable | None, micro_batches: list[MicroBatch], **values: float) -> None:
     row = run.state.history.append(
         step=run.state.step,
         epoch=run.state.step / run.steps_per_epoch,
         **values,
-        pairs=len(rows),
-        tokens=int(run.tokens.lengths[rows].sum()),
+        pairs=sum(len(batch.rows) for batch in micro_batches),
+        tokens=sum(batch.num_tokens for batch in micro_batches),
         seconds=run.seconds(),
     )
     if on_row is not None and run.processes.is_main:

@@ -27,6 +27,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0  # 0: no clipping
     accumulation: int = 1
     token_budget: int | None = None  # most tokens in a micro-batch
+    cached_pairs: int | None = None  # most pairs whose activations are held, by a second forward pass; see `cached`
     max_steps: int | None = None
     precision: str | None = None  # fp32, bf16 or fp16; None: as the launcher says, else fp32
     dropout: float | None = None  # of every dropout layer while training; None: as the model has it
@@ -53,8 +54,8 @@ class TrainingConfig:
 
 
 # Whole numbers, and the least that each may be; None is allowed where it is the default.
-COUNTS = {"epochs": 1, "batch_size": 1, "accumulation": 1, "token_budget": 1, "max_steps": 1, "patience": 1}
-COUNTS |= {"keep_checkpoints": 1, "save_steps": 0, "evaluation_steps": 0, "warmup_steps": 0, "seed": 0}
+COUNTS = {"epochs": 1, "batch_size": 1, "accumulation": 1, "token_budget": 1, "cached_pairs": 1, "max_steps": 1}
+COUNTS |= {"patience": 1, "keep_checkpoints": 1, "save_steps": 0, "evaluation_steps": 0, "warmup_steps": 0, "seed": 0}
 FACTORS = ("learning_rate", "weight_decay", "layer_decay", "head_factor", "max_grad_norm")
 
 

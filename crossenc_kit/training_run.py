@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossenc_kit.batches import Tokens, cut_step, group_sizes, plan_epoch, steps_per_epoch
+from crossenc_kit.batches import Tokens, cut_step, group_sizes, plan_epoch, steps_per_epoch, tokenize
+from crossenc_kit.distillation import fit_options, parts_of
 from crossenc_kit.history import History
-from crossenc_kit.losses import Loss, check_labels, find_loss, fit_weights
+from crossenc_kit.in_batch import Lists, Positives, known_positives, widen
+from crossenc_kit.label_checks import check_labels, warn_of_silent_lists
+from crossenc_kit.losses import Loss, find_loss
+from crossenc_kit.micro_batches import MicroBatch, micro_batches_of
 from crossenc_kit.model import CrossEncoder
 from crossenc_kit.optimization import check_warmup, find_schedule, parameter_groups
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.processes import Processes, join
 from crossenc_kit.training_config import TrainingConfig, check_config, precision_of
+from crossenc_kit.truncation import RULES
 
 
 @dataclass(eq=False)
@@ -56,15 +61,57 @@ class Run:
     fingerprint: dict[str, Any]
     started: float
     batches: Callable[[int], list[np.ndarray]] | None  # the caller's own steps of an epoch, as group numbers
-    item_weights: np.ndarray  # (G,) what each group weighs in the mean of a step
+    data_of: Callable[[int], Any] | None  # the data of each epoch, where they are not the same
+    data_epoch: int = 0  # whose data `data` and `tokens` are
     planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
+    positives: Positives | None = None  # of this epoch's data, where the loss takes negatives from the batch
+    step_tokens: Tokens | None = None  # of the pairs of this step: `tokens`, or other pairs of the same texts
 
-    def micro_batches(self, step: int) -> list[np.ndarray]:
-        """The plan of one optimizer step, the same in every process."""
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of one optimizer step, the same in every process."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self.planned[0] != epoch:
-            self.planned = (epoch, self._plan(epoch))
-        return self.planned[1][index]
+            self._begin(epoch)
+        cuts, groups = self.planned[1][index], None
+        lists = Lists(self.tokens, np.asarray(self.data.labels), self.data.offsets)
+        if self.loss.in_batch:
+            groups = np.concatenate(cuts)
+            lists = self._widened(lists, groups, epoch, index)
+            most = len(groups) if self.batches is not None else self.config.batch_size
+            sizes = group_sizes(lists.tokens.lengths, lists.offsets)
+            cuts = cut_step(np.arange(len(groups)), sizes, most, self.config.token_budget)
+        self.step_tokens = lists.tokens
+        return micro_batches_of(lists, cuts, self.loss, self.loss.takes_lists(self.data), groups)
+
+    def _widened(self, lists: Lists, groups: np.ndarray, epoch: int, index: int) -> Lists:
+        """The lists of a step with negatives from each other, drawn from (seed, epoch, step)."""
+        generator = np.random.default_rng([self.config.seed, epoch, index + 1])  # without the 1, the plan's own numbers
+        rule, room = RULES[self.model.truncation], self.model.max_length - self.tokens.template.size
+        assert self.positives is not None
+        return widen(lists, groups, self.loss.in_batch, self.positives, generator, lambda sizes: rule(sizes, room))
+
+    def scores(self, rows: np.ndarray) -> Any:
+        """Raw scores `(B, C)` of some pairs of this step; gradients flow."""
+        assert self.step_tokens is not None
+        return self.model.scores(self.step_tokens, rows)
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens `(B,)` of some pairs of this step."""
+        assert self.step_tokens is not None
+        return self.step_tokens.lengths[rows]
+
+    def _begin(self, epoch: int) -> None:
+        """Have data, tokens and plan of an epoch at hand; data that another epoch had are let go before."""
+        if self.data_of is not None and epoch != self.data_epoch:
+            count = len(self.data)
+            self.data = self.tokens = self.step_tokens = self.positives = None  # type: ignore[assignment]
+            self.data, self.data_epoch = epoch_data(self.data_of, epoch, self.loss, self.model, count), epoch
+            self.processes.check_same(self.data.fingerprint(), f"the data of epoch {epoch}")
+            model = self.model  # which warned of truncation in the first epoch
+            self.tokens = tokenize(model.tokenizer, self.data, model.max_length, model.truncation)
+        if self.loss.in_batch and self.positives is None:
+            self.positives = known_positives(self.tokens, np.asarray(self.data.labels))
+        self.planned = (epoch, self._plan(epoch))
 
     def _plan(self, epoch: int) -> list[list[np.ndarray]]:
         config = self.config
@@ -80,12 +127,6 @@ class Run:
             accumulation=config.accumulation,
             token_budget=config.token_budget,
         )
-
-    def shares(self, micro_batches: list[np.ndarray]) -> list[float]:
-        """What part of a step's items each micro-batch holds; weighted where the loss weighs its items."""
-        weights = [float(self.item_weights[groups].sum()) for groups in micro_batches]
-        total = sum(weights)
-        return [weight / total for weight in weights]
 
     def autocast(self) -> Any:
         import torch
@@ -128,12 +169,11 @@ def prepare(
     import torch
 
     check_config(config)
-    data, known = as_pairs(train_data), find_loss(loss)
-    if not len(data):
-        raise DataError("there is nothing to train on: the training data is empty")
-    check_labels(data, known, model.num_labels)
-    known = fit_weights(known, data, model.num_labels)
-    model.name_labels(data.label_names)
+    known = find_loss(loss)
+    data_of = train_data if callable(train_data) else None
+    data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)
+    warn_of_silent_lists(parts_of(known, data, model.num_labels))
+    known = fit_options(known, data, model.num_labels)
     processes = join()
     if processes.device is not None:
         model.to(processes.device)
@@ -143,12 +183,7 @@ def prepare(
     warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
     if not callable(config.scheduler):
         check_warmup(config.scheduler, warmup, total, config.learning_rate)
-    for module in model.model.modules():
-        if config.dropout is not None and isinstance(module, torch.nn.Dropout):
-            module.p = config.dropout
-    if config.gradient_checkpointing:
-        newer = getattr(model.model, "activation_checkpointing_enable", None)  # its later name
-        (newer or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
+    _set_up_layers(model, config)
     named = list(model.model.named_parameters())
     made = optimizer(
         parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
@@ -173,15 +208,55 @@ def prepare(
         fingerprint=plan,
         started=time.perf_counter(),
         batches=batches,
-        item_weights=known.item_weights(np.asarray(data.labels)) if data.is_pointwise else np.ones(len(data)),
+        data_of=data_of,
     )
 
 
+def epoch_data(
+    data_of: Callable[[int], Any], epoch: int, loss: Loss, model: CrossEncoder, count: int | None = None
+) -> Pairs:
+    """The data of one epoch, checked; `count`: how many rows it must have, those of the first epoch.
+
+    Pairs without labels are positives where the loss takes its negatives from the batch.
+    """
+    data = as_pairs(data_of(epoch))
+    if not len(data):
+        raise DataError("there is nothing to train on: the training data is empty")
+    if count is not None and len(data) != count:
+        raise DataError(
+            f"epoch {epoch}: train_data gives {len(data)} rows, and gave {count} for epoch 0; give every epoch as "
+            "many, so that steps and learning rates are known beforehand"
+        )
+    if data.labels is None and loss.in_batch and data.is_pointwise:
+        data = replace(data, labels=np.ones(len(data), dtype=np.float32))
+    for part, own in parts_of(loss, data, model.num_labels):
+        check_labels(own, part, model.num_labels)
+    model.name_labels(data.label_names)
+    return data
+
+
+def _set_up_layers(model: CrossEncoder, config: TrainingConfig) -> None:
+    """Dropout and activation checkpointing as the settings say."""
+    import torch
+
+    for module in model.model.modules():
+        if config.dropout is not None and isinstance(module, torch.nn.Dropout):
+            module.p = config.dropout
+    if config.gradient_checkpointing:
+        newer = getattr(model.model, "activation_checkpointing_enable", None)  # its later name
+        (newer or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig, optimizer: Any) -> dict[str, Any]:
-    """What a run's weights depend on; a checkpoint goes on only with the same."""
+    """What a run's weights depend on; a checkpoint goes on only with the same.
+
+    Of data that are a function of the epoch it holds those of epoch 0.
+    """
     settings = model.config.to_dict()
     sizes = {name: settings[name] for name in sorted(settings) if name.endswith("_size") or "drop" in name}
     kind = {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length}
+    if model.truncation != "longest_first":
+        kind["truncation"] = model.truncation
     return {
         "data": data.fingerprint(),
         "loss": loss.name,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, read_sts, train
+from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, loss_with, read_sts, train
 from crossenc_kit.optimization import adamw
 from crossenc_kit.optimizer_state import optimizer_tensors
 
@@ -44,6 +44,14 @@ def candidate_lists(count: int = 9) -> Pairs:
     labels[offsets[:-1]] = 1.0
     left = [text for group, size in enumerate(sizes) for text in [pairs.left[group]] * size]
     return Pairs(_cut(left), _cut(pairs.right[: len(left)]), labels, offsets)
+
+
+def drawn(epoch: int) -> Pairs:
+    """Lists whose first candidates stay, and whose others are other ones in each epoch."""
+    lists = candidate_lists()
+    order = np.random.default_rng(epoch).permutation(lists.num_pairs)
+    right = [lists.right[row if lists.labels[row] else order[row]] for row in range(lists.num_pairs)]
+    return replace(lists, right=right)
 
 
 def softmax_loss(scores: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -125,7 +133,8 @@ def run(
 
 
 # Settings that one process and two must agree on, with dropout: several micro-batches a step and a short
-# last step; a single micro-batch a step, so that one process has none; groups of candidates.
+# last step; a single micro-batch a step, so that one process has none; groups of candidates; groups with
+# negatives from the batch, their scores cached, and other data in each epoch.
 SCENES: dict[str, dict[str, Any]] = {
     "ragged": {"config": TrainingConfig(batch_size=8, epochs=2, token_budget=60, learning_rate=1e-3)},
     "accumulated": {"config": TrainingConfig(batch_size=3, accumulation=3, epochs=2, learning_rate=1e-3)},
@@ -134,6 +143,11 @@ SCENES: dict[str, dict[str, Any]] = {
         "config": TrainingConfig(batch_size=4, epochs=2, token_budget=100, learning_rate=1e-3),
         "data": candidate_lists(),
         "loss": softmax_loss,
+    },
+    "in batch": {
+        "config": TrainingConfig(batch_size=4, epochs=2, token_budget=200, cached_pairs=5, learning_rate=1e-3),
+        "data": drawn,
+        "loss": loss_with("multiple_negatives", in_batch=2),
     },
 }
 LONG = TrainingConfig(batch_size=8, epochs=15, token_budget=60, learning_rate=1e-3)  # 45 steps

@@ -18,8 +18,10 @@ from small_runs import LONG, SCENES, run, sentences, tiny, up_and_down
 import crossenc_kit
 from crossenc_kit import checkpoint
 from crossenc_kit.batches import plan_epoch
+from crossenc_kit.optimization import adamw
 from crossenc_kit.processes import Processes, _buckets, add_gradients, join, take_gradients
 from crossenc_kit.run_guard import read_status
+from crossenc_kit.training_run import prepare
 
 HERE = Path(__file__).parent
 SCRIPT = str(HERE / "two_processes.py")
@@ -96,6 +98,7 @@ def test_the_scenes_are_what_they_are_for():
     sizes = {}
     for name, scene in SCENES.items():
         data, config = scene.get("data", sentences()), scene["config"]
+        data = data(0) if callable(data) else data
         plan = plan_epoch(
             tiny().tokenize(data).lengths,
             data.offsets,
@@ -111,6 +114,11 @@ def test_the_scenes_are_what_they_are_for():
     assert sizes["accumulated"] == [[3, 3, 3], [3, 3, 3], [3, 1]]
     assert {len(step) for step in sizes["one micro-batch"]} == {1}
     assert max(map(len, sizes["groups"])) > 2
+    scene = SCENES["in batch"]
+    made = prepare(tiny(), scene["data"], scene["loss"], scene["config"], adamw)
+    wide = [[len(batch.rows) for batch in made.micro_batches(step)] for step in range(made.total_steps)]
+    assert max(map(len, wide)) > 2
+    assert max(max(step) for step in wide) > scene["config"].cached_pairs  # several chunks
 
 
 # --- two processes --------------------------------------------------------------------------------
@@ -159,6 +167,11 @@ def test_the_main_process_gives_all_its_weights(two):
 def test_processes_with_different_data_say_so(two):
     for found in noted(two, "other data"):
         assert found["message"].startswith("the run (data, loss, model, settings) is not the same in all 2 processes")
+
+
+def test_processes_whose_data_differ_in_a_later_epoch_say_so(two):
+    for found in noted(two, "other epoch"):
+        assert found["message"].startswith("the data of epoch 1 is not the same in all 2 processes, so that each would")
 
 
 def test_a_loss_that_is_not_finite_stops_both(two):

@@ -510,6 +510,20 @@ class TestListsThatSayLittle:
         assert value.item() == 0
         assert not gradient.any()
 
+    @ALL
+    @pytest.mark.parametrize("grade", [0.0, 1.0, 3.0])
+    def test_equal_labels_are_defined(self, name, grade):
+        scores, labels, mask = batch(name)
+        arguments = (torch.full_like(labels, grade), mask)
+        if name.startswith("multiple_negatives"):
+            with pytest.raises(ValueError, match=r"list 0 has [04] positives among its documents"):
+                CASES[name](scores, *arguments)
+            return
+        for some in (scores, 0 * scores, 1e4 * scores):
+            value, gradient = value_and_gradient(CASES[name], some, *arguments)
+            assert torch.isfinite(value)
+            assert torch.isfinite(gradient).all()
+
     @pytest.mark.parametrize("name", ASK_FOR_EQUAL_SCORES)
     def test_equal_labels_ask_for_equal_scores(self, name):
         scores, labels, mask = batch(name, sizes=(4, 4))
@@ -605,16 +619,26 @@ class TestErrors:
             (approx_ndcg, "temperature"),
         ],
     )
-    @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf])
+    @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, True, "1"])
     def test_options_that_must_be_above_0(self, loss, options, value):
-        with pytest.raises(ValueError, match=f"^{options} must be a finite number above 0, got {value}$"):
+        with pytest.raises(ValueError, match=f"^{options} must be a finite number above 0, got {value!r}$"):
             loss(*batch(loss.__name__), **{options: value})
 
     def test_options_of_lambda_loss(self):
         with pytest.raises(ValueError, match="unknown weighting 'ndcg'; choose from none, ndcg_loss1, ndcg_loss2, lam"):
             lambda_loss(*batch("lambda_loss"), weighting="ndcg")
-        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-            lambda_loss(*batch("lambda_loss"), k=0)
+        for k in (0, 2.5, True):
+            with pytest.raises(ValueError, match=f"k must be a whole number, at least 1, or None, got {k}"):
+                lambda_loss(*batch("lambda_loss"), k=k)
+        for mu in (-1.0, math.nan):
+            with pytest.raises(ValueError, match=f"mu must be a finite number, 0 or more, got {mu}"):
+                lambda_loss(*batch("lambda_loss"), mu=mu)
+
+    def test_options_that_are_true_or_false(self):
+        with pytest.raises(ValueError, match="sigmoid must be True or False, got 'no'"):
+            multiple_negatives(*batch("multiple_negatives"), sigmoid="no")
+        with pytest.raises(ValueError, match="against_first must be True or False, got 1"):
+            margin_mse(*batch("margin_mse"), against_first=1)
 
 
 def test_every_loss_has_its_name_and_a_source():

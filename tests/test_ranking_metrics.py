@@ -1,35 +1,37 @@
-"""Metrics of a ranking: known answers, scikit-learn's, every order of equal scores, and the laws they obey."""
+"""Metrics of a ranking: known answers, the laws they obey, and what they refuse."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, ndcg_score
 
-from crossenc_kit.ranking_metrics import average_precision_of, ndcg, reciprocal_rank
+from crossenc_kit.ranking_metrics import (
+    average_precision_of,
+    ndcg,
+    precision_at,
+    recall_at,
+    reciprocal_rank,
+    success_at,
+)
 
-ALL = pytest.mark.parametrize("metric", [reciprocal_rank, ndcg, average_precision_of])
-AT_K = pytest.mark.parametrize("metric", [reciprocal_rank, ndcg])
+
+def exponential(scores, grades, k=None):
+    return ndcg(scores, grades, k, gains="exponential")
+
+
+EVERY = [reciprocal_rank, ndcg, exponential, average_precision_of]
+ALL = pytest.mark.parametrize("metric", EVERY)
+AT_K = pytest.mark.parametrize("metric", [reciprocal_rank, ndcg, exponential])
+NEED_K = pytest.mark.parametrize("metric", [recall_at, precision_at, success_at])
 SCORES = st.integers(-4, 4).map(lambda number: number / 4)  # with ties
 CANDIDATES = st.lists(st.tuples(SCORES, st.integers(0, 3)), min_size=1, max_size=12)
-FEW = st.lists(st.tuples(SCORES, st.integers(0, 3)), min_size=1, max_size=6)
 DEPTHS = st.one_of(st.none(), st.integers(1, 15))
 
 
 def columns(rows):
     return (np.asarray(column) for column in zip(*rows, strict=True))
-
-
-def in_every_order(rows):
-    """The grades of each ranking that the scores allow: those of equal scores in every order."""
-    groups = [
-        [grade for score, grade in rows if score == value] for value in sorted({s for s, _ in rows}, reverse=True)
-    ]
-    for orders in itertools.product(*(itertools.permutations(group) for group in groups)):
-        yield list(itertools.chain(*orders))
 
 
 class TestKnownAnswers:
@@ -75,6 +77,50 @@ class TestKnownAnswers:
         assert ndcg([0.5, 0.5], [1, 0], 1) == pytest.approx(1 / 2)
         assert ndcg([0.9, 0.5, 0.5, 0.1], [0, 1, 0, 0], 2) == pytest.approx(1 / math.log2(3) / 2)
 
+    def test_exponential_gain(self):
+        # ranked: grades 0, 2, 1, gains 0, 3, 1; the best order 3, 1, 0
+        found = ndcg([0.9, 0.5, 0.7], [0, 1, 2], gains="exponential")
+        assert found == pytest.approx((3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3)))
+        assert ndcg([3, 2, 1], [0, 1, 1], gains="exponential") == ndcg([3, 2, 1], [0, 1, 1])  # 2^1 - 1 = 1
+
+    def test_counts_among_the_first_k(self):
+        scores, grades = [0.9, 0.8, 0.7, 0.6], [0, 2, 0, 1]
+        assert [recall_at(scores, grades, k) for k in (1, 2, 3, 4, 9)] == [0, 1 / 2, 1 / 2, 1, 1]
+        assert [precision_at(scores, grades, k) for k in (1, 2, 3, 4, 8)] == [0, 1 / 2, 1 / 3, 1 / 2, 1 / 4]
+        assert [success_at(scores, grades, k) for k in (1, 2, 3)] == [0, 1, 1]
+
+    def test_counts_of_equal_scores(self):
+        # one of three is relevant, two of the three are among the first two: in the mean 2 / 3 of it
+        assert recall_at([5, 5, 5], [0, 1, 0], 2) == pytest.approx(2 / 3)
+        assert precision_at([5, 5, 5], [0, 1, 0], 2) == pytest.approx(1 / 3)
+        assert success_at([5, 5, 5], [0, 1, 0], 2) == 0  # at worst it is third
+        assert success_at([5, 5, 5], [0, 1, 1], 2) == 1  # at worst second
+
+    def test_what_is_relevant_is_said(self):
+        scores, grades = [0.9, 0.8, 0.7, 0.6], [1, 2, 0, 3]
+        assert reciprocal_rank(scores, grades, relevant_from=2) == 1 / 2
+        assert reciprocal_rank(scores, grades, 1, relevant_from=2) == 0
+        assert average_precision_of(scores, grades, relevant_from=2) == pytest.approx((1 / 2 + 2 / 4) / 2)
+        assert recall_at(scores, grades, 2, relevant_from=2) == 1 / 2
+        assert precision_at(scores, grades, 2, relevant_from=3) == 0
+        assert success_at(scores, grades, 3, relevant_from=3) == 0
+        assert success_at(scores, grades, 3, relevant_from=2.5) == 0
+        assert reciprocal_rank([2, 1], [0.5, 1]) == 1  # by default every grade above 0
+        assert reciprocal_rank([2, 1], [0.5, 1], relevant_from=1) == 1 / 2
+
+    def test_what_the_first_stage_missed_counts(self):
+        # candidates of grade 0 and 1; a document of grade 2 and one of grade 1 are none
+        scores, grades, judged = [0.9, 0.8], [0, 1], [2, 0, 1, 1, 0]
+        assert recall_at(scores, grades, 2, judged=judged) == pytest.approx(1 / 3)
+        assert average_precision_of(scores, grades, judged=judged) == pytest.approx(1 / 2 / 3)
+        assert average_precision_of(scores, grades, judged=judged, relevant_from=2) == 0
+        best = 2 + 1 / math.log2(3) + 1 / 2
+        assert ndcg(scores, grades, judged=judged) == pytest.approx(1 / math.log2(3) / best)
+        assert ndcg(scores, grades, 2, judged=judged) == pytest.approx(1 / math.log2(3) / (2 + 1 / math.log2(3)))
+        assert ndcg(scores, grades, 1, judged=judged) == 0
+        best = 3 + 1 / math.log2(3) + 1 / 2
+        assert ndcg(scores, grades, gains="exponential", judged=judged) == pytest.approx(1 / math.log2(3) / best)
+
     def test_mean_of_precisions(self):
         # relevant at ranks 1, 3 and 4: precision 1, 2/3 and 3/4
         assert average_precision_of([4, 3, 2, 1], [1, 0, 1, 1]) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
@@ -101,55 +147,6 @@ class TestKnownAnswers:
         assert type(metric([1], [0])) is float
 
 
-class TestAgainstScikitLearn:
-    @given(CANDIDATES.filter(lambda rows: len(rows) > 1), DEPTHS)
-    def test_gain_with_ties_and_grades(self, rows, k):
-        scores, grades = columns(rows)
-        assert ndcg(scores, grades, k) == pytest.approx(ndcg_score([grades], [scores], k=k), abs=1e-12)
-
-    @given(CANDIDATES.filter(lambda rows: any(grade for _, grade in rows)))
-    def test_average_precision_with_ties(self, rows):
-        scores, grades = columns(rows)
-        assert average_precision_of(scores, grades) == pytest.approx(average_precision_score(grades > 0, scores))
-
-    def test_grades_that_are_no_whole_numbers(self):
-        rng = np.random.default_rng(0)
-        for _ in range(50):
-            scores, grades = rng.normal(size=40), rng.random(40)
-            assert ndcg(scores, grades, 10) == pytest.approx(ndcg_score([grades], [scores], k=10), abs=1e-12)
-
-
-class TestAgainstEveryOrderOfEqualScores:
-    @settings(max_examples=50)
-    @given(FEW, DEPTHS)
-    def test_reciprocal_rank_is_the_worst(self, rows, k):
-        found = []
-        for order in in_every_order(rows):
-            hits = [rank for rank, grade in enumerate(order, 1) if grade]
-            found.append(1 / hits[0] if hits and (k is None or hits[0] <= k) else 0)
-        assert reciprocal_rank(*columns(rows), k) == min(found)
-
-    @settings(max_examples=50)
-    @given(FEW, DEPTHS)
-    def test_gain_is_the_mean(self, rows, k):
-        def dcg(order):
-            return sum(grade / math.log2(rank + 1) for rank, grade in enumerate(order[:k], 1))
-
-        best = dcg(sorted((grade for _, grade in rows), reverse=True))
-        found = [dcg(order) / best if best else 0 for order in in_every_order(rows)]
-        assert ndcg(*columns(rows), k) == pytest.approx(np.mean(found))
-
-    @settings(max_examples=50)
-    @given(FEW)
-    def test_average_precision_takes_the_rank_of_the_last_of_equals(self, rows):
-        found = []
-        for score, grade in rows:
-            if grade:
-                retrieved = [other for value, other in rows if value >= score]
-                found.append(sum(other > 0 for other in retrieved) / len(retrieved))
-        assert average_precision_of(*columns(rows)) == pytest.approx(np.mean(found) if found else 0)
-
-
 class TestLaws:
     @ALL
     @given(CANDIDATES, st.randoms(use_true_random=False))
@@ -166,6 +163,20 @@ class TestLaws:
     @given(CANDIDATES)
     def test_average_precision_lies_between_0_and_1(self, rows):
         assert 0 <= average_precision_of(*columns(rows)) <= 1
+
+    @given(CANDIDATES, st.lists(st.integers(0, 3), max_size=5), DEPTHS)
+    def test_a_missed_document_is_one_that_is_ranked_below_k(self, rows, missed, k):
+        scores, grades = columns(rows)
+        judged = [*grades, *missed]
+        far = [*scores, *(-1000 - np.arange(len(missed)))]
+        cut = k or len(rows)
+        assert recall_at(scores, grades, cut, judged=judged) == pytest.approx(
+            recall_at(far, judged, min(cut, len(rows)))
+        )
+        k = min(cut, len(rows))
+        assert ndcg(scores, grades, k, judged=judged) == pytest.approx(ndcg(far, judged, k))
+        assert average_precision_of(scores, grades, judged=judged) <= average_precision_of(far, judged) + 1e-12
+        assert ndcg(scores, grades, judged=grades[::-1]) == ndcg(scores, grades)
 
     @AT_K
     @given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), DEPTHS)
@@ -225,6 +236,39 @@ class TestErrors:
     def test_a_k_below_1(self, metric, k):
         with pytest.raises(ValueError, match=rf"^k must be at least 1, got {k}$"):
             metric([1, 2], [0, 1], k)
+
+    @NEED_K
+    def test_these_need_what_the_others_need(self, metric):
+        with pytest.raises(ValueError, match=r"^k must be at least 1, got 0$"):
+            metric([1, 2], [0, 1], 0)
+        with pytest.raises(ValueError, match=r"^candidate 1: the score is nan"):
+            metric([1, math.nan], [0, 1], 1)
+
+    @pytest.mark.parametrize("threshold", [0, -1, math.nan])
+    def test_what_nobody_judged_is_not_relevant(self, threshold):
+        for metric in (recall_at, precision_at, success_at, reciprocal_rank):
+            with pytest.raises(ValueError, match=r"^relevant_from must be above 0, the grade of what nobody judged"):
+                metric([1, 2], [0, 1], 1, relevant_from=threshold)
+        with pytest.raises(ValueError, match="relevant_from must be above 0"):
+            average_precision_of([1, 2], [0, 1], relevant_from=threshold)
+
+    def test_gains_that_there_are_not(self):
+        with pytest.raises(ValueError, match=r"^gains must be one of linear, exponential; got 'exp'$"):
+            ndcg([1], [1], gains="exp")
+        with pytest.raises(ValueError, match=r"^the grade 1100 has no exponential gain: 2\^grade is too large"):
+            ndcg([1], [1100], gains="exponential")
+
+    def test_candidates_that_are_not_among_the_judged(self):
+        message = r"^grade 2 is there 2 times among the candidates, but 1 times in judged, which holds"
+        for metric in (ndcg, average_precision_of):
+            with pytest.raises(ValueError, match=message):
+                metric([1, 2, 3], [2, 2, 0], judged=[2, 1, 0])
+        with pytest.raises(ValueError, match=message):
+            recall_at([1, 2, 3], [2, 2, 0], 1, judged=[2])
+        with pytest.raises(ValueError, match=r"^judged has shape \(1, 1\); expected the finite grades of all judged"):
+            ndcg([1], [1], judged=[[1]])
+        with pytest.raises(ValueError, match=r"^judged has shape \(2,\); expected the finite grades"):
+            ndcg([1], [1], judged=[1, math.nan])
 
     def test_a_grade_below_0_has_no_gain(self):
         with pytest.raises(ValueError, match=r"^candidate 2: the grade is below 0; count it as 0$"):

@@ -114,10 +114,15 @@ class TestDense:
         by_texts = dict(zip(pairs, scores, strict=True))
         assert by_texts[TEXTS[0], TEXTS[1]] > by_texts[TEXTS[2], TEXTS[3]] > by_texts[TEXTS[0], TEXTS[2]]
 
-    def test_batches_do_not_change_the_vectors_or_their_order(self):
+    def test_batches_do_not_change_the_vectors_or_their_order(self, monkeypatch):
         encode = encoder("tiny")
-        np.testing.assert_allclose(encode(TEXTS, batch_size=3), encode(TEXTS), atol=1e-6)
-        np.testing.assert_allclose(encode(TEXTS[::-1]), encode(TEXTS)[::-1], atol=1e-6)
+        vectors = encode(TEXTS)
+        np.testing.assert_allclose(encode(TEXTS, batch_size=3), vectors, atol=1e-6)
+        np.testing.assert_allclose(encode(TEXTS[::-1]), vectors[::-1], atol=1e-6)
+        monkeypatch.setattr(retrieval, "BATCH_TOKENS", 40)
+        monkeypatch.setattr(retrieval, "TEXTS_AT_ONCE", 3)
+        np.testing.assert_allclose(encode(TEXTS, threads=2), vectors, atol=1e-6)
+        assert encode([]).shape == (0, vectors.shape[1])
 
     def test_loading_says_nothing(self, capfd, caplog):
         encoder.cache_clear()

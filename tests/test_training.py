@@ -198,8 +198,6 @@ def test_a_ranking_loss_by_name_learns_which_candidate_comes_first(loss):
 def test_a_ranking_loss_and_single_pairs_do_not_fit():
     with pytest.raises(DataError, match="ranknet ranks the candidates of a query, and every row is a single pair"):
         train(tiny(), sentences(), "ranknet")
-    with pytest.raises(DataError, match="bce_with_logits takes pairs one by one"):
-        train(tiny(), candidate_lists(), "bce")
 
 
 def test_several_labels():
@@ -474,7 +472,10 @@ ROW = ("a text", "another", 0.5)
         ([ROW, ("a", "b", -0.5)], "row 1: the label is -0.5, .*labels from 0 to 1"),
         ([("a", "b", [0.5, 1.0])], "num_labels=1, but row 0 has 2 labels; build the model with num_labels=2"),
         (Pairs(["a"], ["b"], np.array([math.nan])), "row 0: the label is nan, .*from 0 to 1"),
-        (candidate_lists(), r"groups of candidates, and bce_with_logits takes pairs one by one: .*mask\)"),
+        (
+            [("a", ["b", "c"], [0, 1]), ("d", ["e", "f"], [1, 2])],
+            r"row 1, document 1: the label is 2.0, .*\(1 of 4 doc",
+        ),
     ],
 )
 def test_data_that_cannot_be_used(data, message):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_runs import LONG, SCENES, run, sentences, tiny, up_and_down
+from small_runs import LONG, SCENES, drawn, run, sentences, tiny, up_and_down
 
 from crossenc_kit import CrossEncoder, History, TrainingError, checkpoint
 
@@ -89,6 +89,8 @@ def main(folder: Path, resume: bool) -> None:
             note(folder, name, **run(**scene).digests())
         note(folder, "other head", **run(SCENES["ragged"]["config"], model=other_head()).digests())
         note(folder, "other data", message=message_of(RuntimeError, data=sentences(20 + RANK)))
+        other_epoch = message_of(RuntimeError, data=lambda epoch: drawn(epoch * (1 + RANK)), loss="listnet", epochs=2)
+        note(folder, "other epoch", message=other_epoch)
         note(folder, "poisoned", message=message_of(TrainingError, loss=poisoned, batch_size=8, token_budget=60))
         saving_run(folder)
     long_run(folder, resume)

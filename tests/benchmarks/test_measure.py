@@ -2,18 +2,20 @@
 
 import gzip
 import json
+import os
 import re
 import sys
 from types import SimpleNamespace
 
 import against_sentence_transformers
-import measure
 import numpy as np
 import pytest
-from measure import Comparison, check_equal, check_precise, in_own_process, interleave, peak_memory, table
+from measure import check_equal, check_precise, table
 from workloads import load_work, real_passages
 
+from crossenc_kit import measuring
 from crossenc_kit.batches import plan_epoch
+from crossenc_kit.measuring import Comparison, in_own_process, interleave, memory_now, peak_memory
 
 SECONDS = Comparison("a", "s", [1.0, 2.0, 4.0], [3.0, 8.0, 4.0])
 RATE = Comparison("b", "pairs/s", [30.0, 10.0, 20.0], [10.0, 10.0, 5.0], True, least=1.5, aim=3)
@@ -59,19 +61,29 @@ def test_runs_are_taken_in_turns_and_the_first_of_each_is_not_counted(monkeypatc
 
         return run
 
-    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     seconds = interleave({"A": side("A", 1), "B": side("B", 2)}, 3, lambda: calls.append("|"))
     assert "".join(calls) == "AB" + "|A||B|" * 3
     assert seconds == {"A": [1, 1, 1], "B": [2, 2, 2]}
 
 
 def test_peak_memory_is_the_processes_own():
-    block = np.ones(100 * measure.MEBIBYTE, dtype=np.uint8)
+    block = np.ones(100 * measuring.MEBIBYTE, dtype=np.uint8)
     peak = peak_memory()
     assert peak > 100
     del block
     assert peak_memory() > peak - 1  # the most there ever was
     assert in_own_process(peak_memory) < peak - 50  # not the parent's
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_memory_now_goes_down_again_and_is_told_of_other_processes():
+    before = memory_now()
+    block = np.ones(100 * measuring.MEBIBYTE, dtype=np.uint8)
+    assert memory_now(os.getpid()) == pytest.approx(before + 100, abs=5)
+    del block
+    assert memory_now() == pytest.approx(before, abs=5)
+    assert memory_now(2**31) is None
 
 
 class TestWork:
@@ -124,7 +136,9 @@ def test_answers_much_less_precise_than_theirs_end_the_benchmark(capsys):
         check_precise("x", np.array([0.03, 0.04]), np.array([0.01, 0.01]), exact)
 
 
-@pytest.mark.parametrize(("tasks", "precision"), [(["predict", "rank", "train"], "fp32"), (["rank"], "bf16")])
+@pytest.mark.parametrize(
+    ("tasks", "precision"), [(["predict", "rank", "rank_many", "train"], "fp32"), (["rank"], "bf16")]
+)
 def test_both_sides_agree_and_are_measured(tmp_path, monkeypatch, capsys, tasks, precision):
     """The whole script at its smallest: its figures mean nothing, its comparison of scores and losses does."""
     pytest.importorskip("sentence_transformers")

@@ -1,0 +1,198 @@
+"""Bulk scoring: files of any size with bounded memory, in shards that survive a kill, in one process or many.
+
+    score_file("my-model", "pairs.jsonl.gz", "scores/", keep=["id"])
+    torchrun --nproc_per_node 2 -m crossenc_kit score my-model pairs.jsonl.gz --output scores/
+
+Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so that its scores have the
+same bits whatever else the run scores. Process r of W takes the shards k with k % W == r; they do not speak to each
+other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.block_scoring import BlockScorer, load_scorer
+from crossenc_kit.history import dumps
+from crossenc_kit.model import TruncationWarning
+from crossenc_kit.pair_stream import Block, PairFile, check_pairs, read_blocks
+from crossenc_kit.parquet import need_pyarrow
+from crossenc_kit.progress import Progress, rate_text
+from crossenc_kit.score_folder import ScoreFolder, alone
+from crossenc_kit.tables import write_jsonl
+
+SHARD_ROWS = 16384  # what a kill costs at most
+OURS = ("row", "score", "label")  # columns that are written
+
+
+def score_file(
+    model: Any,
+    path: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    columns: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+    shards: bool | None = None,
+    shard_rows: int = SHARD_ROWS,
+    encoding: str = "utf-8",
+    progress: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet), and return what was done.
+
+    `model`: a `CrossEncoder`, a folder or a hub name. `output` is a folder of parquet shards if it ends with / or is
+    a folder (or `shards` says so), see `score_folder`; else a file of JSON Lines. Written are `row` (from 0), `score`,
+    of several classes `label`, and the input's columns `keep`. `columns` names the two texts, else they are found as
+    `read_pairs` finds them. `settings`: `batch_size` and `threads` of `CrossEncoder.predict`; `activation_fn`, also
+    "softmax"; `device`, of a model that is given by name.
+
+    A folder job that was killed goes on when it is run again: only missing shards are scored. With another input,
+    model or setting it refuses, and `CheckpointError` names what differs. Every row is checked before the first is
+    scored: `DataError` names file and line. Raises `OSError` where the output cannot be written.
+    """
+    rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if not _is_folder(output, shards):
+        if count > 1:
+            raise ValueError(f"{count} processes write a shard each: name a folder as output, such as scores/")
+        file, scorer = _prepare(model, path, columns, keep, encoding, settings)
+        return _to_lines(scorer, file, Path(output), progress)
+    if shard_rows < 1:
+        raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
+    need_pyarrow("a folder of scores (parquet)")
+    os.stat(path)  # no folder is made for a file that is not there
+    with alone(Path(output), rank, count):
+        file, scorer = _prepare(model, path, columns, keep, encoding, settings)
+        plan = {"input": file.plan(), **scorer.plan(), "shard_rows": shard_rows}
+        folder = ScoreFolder(Path(output), file.rows, shard_rows, plan, str(rank))
+        folder.begin()
+        return _to_shards(scorer, file, folder, rank, count, progress)
+
+
+def _is_folder(output: str | os.PathLike, shards: bool | None) -> bool:
+    """Whether the output is a folder of shards; raises for a file that cannot be written."""
+    if shards or (shards is None and (str(output).endswith(("/", os.sep)) or os.path.isdir(output))):
+        return True
+    if Path(output).suffix == ".parquet":
+        raise ValueError(f"{output}: parquet is written in shards; name a folder, such as {Path(output).stem}/")
+    if not Path(output).absolute().parent.is_dir():
+        raise ValueError(f"cannot write {output}: its folder does not exist; make it first")
+    return False
+
+
+def _prepare(
+    model: Any, path: Any, columns: Any, keep: Sequence[str], encoding: str, settings: dict[str, Any]
+) -> tuple[PairFile, BlockScorer]:
+    """The input, checked, and then the model, which takes longer to load."""
+    if isinstance(keep, str) or len(set(keep)) < len(keep):
+        raise ValueError(f"keep is {keep!r}; expected a list of different columns")
+    file = check_pairs(path, columns, keep, encoding)
+    scorer = load_scorer(model, **settings)
+    for name in keep:
+        if name in OURS[: 3 if scorer.model.num_labels > 1 else 2]:
+            raise ValueError(f"cannot keep the column {name!r}: the scores have one of that name; rename it in {path}")
+    return file, scorer
+
+
+def _to_lines(scorer: BlockScorer, file: PairFile, output: Path, progress: bool) -> dict[str, Any]:
+    """JSON Lines, one a pair, into a file that appears when it is whole."""
+    began = time.monotonic()
+    write_jsonl(output, score_rows(scorer, file, progress))
+    return {"output": str(output), "rows": file.rows, "scored": file.rows, "seconds": time.monotonic() - began}
+
+
+def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[dict[str, Any]]:
+    """A row of JSON for each pair: `row`, kept columns, `score`, of several classes `label`."""
+    blocks = read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows)))
+    total = 0
+    with closing(Progress(file.rows, shown=progress)) as bar:
+        for _, block in blocks:
+            scores, cut = scorer.score(block.texts)
+            total += cut
+            bar.advance(len(scores))
+            columns = {"row": range(block.start, block.start + len(scores)), **block.kept, "score": scores.tolist()}
+            if (labels := scorer.labels(scores)) is not None:
+                columns["label"] = labels
+            for values in zip(*columns.values(), strict=True):
+                yield {name: _for_json(value) for name, value in zip(columns, values, strict=True)}
+    _warn_of_cut(total, file.rows, scorer)
+
+
+def _for_json(value: Any) -> Any:
+    """A value of a parquet file, such as a date, as text where JSON has no form for it."""
+    return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
+
+
+def _to_shards(
+    scorer: BlockScorer, file: PairFile, folder: ScoreFolder, rank: int, count: int, progress: bool
+) -> dict[str, Any]:
+    """Score and write those shards of process `rank` of `count` that are not there."""
+    began, scored = time.monotonic(), 0
+    mine = range(rank, folder.shards, count)
+    wanted = folder.missing(mine)
+    sizes = {number: stop - start for number in mine for start, stop in [folder.rows_of(number)]}
+    there = sum(size for number, size in sizes.items() if number not in set(wanted))
+    name = f"process {rank}: " if count > 1 else ""
+    with closing(Progress(sum(sizes.values()), there, name, shown=progress)) as bar:
+        for number, block in read_blocks(file, folder.shard_rows, wanted):
+            if folder.damage(number) == "":  # made by another job meanwhile
+                bar.advance(sizes[number])
+                continue
+            scores, cut = [], 0
+            for start in range(0, len(block.texts), scorer.block_rows):
+                found, cut_here = scorer.score(block.texts[start : start + scorer.block_rows])
+                scores.append(found)
+                cut += cut_here
+                bar.advance(len(found))
+            folder.write(number, _columns(scorer, file, block, np.concatenate(scores)), truncated=cut)
+            scored += sizes[number]
+    _warn_of_cut(folder.truncated(), file.rows, scorer)
+    done = {"output": str(folder.path), "rows": file.rows, "scored": scored, "shards": folder.shards}
+    return {**done, "seconds": time.monotonic() - began}
+
+
+def _columns(scorer: BlockScorer, file: PairFile, block: Block, scores: np.ndarray) -> dict[str, tuple[Any, Any]]:
+    """What a shard holds, as columns `name: (values, type)`."""
+    columns: dict[str, tuple[Any, Any]] = {"row": (np.arange(block.start, block.start + len(scores)), None)}
+    columns |= {name: (values, file.column_type(name)) for name, values in block.kept.items()}
+    columns["score"] = (scores if scores.ndim == 1 else list(scores), None)
+    if (labels := scorer.labels(scores)) is not None:
+        columns["label"] = (labels, None)
+    return columns
+
+
+def _warn_of_cut(cut: int, rows: int, scorer: BlockScorer) -> None:
+    if cut:
+        what = f"{cut:,} of {rows:,} pairs exceed max_length={scorer.model.max_length} tokens and were cut"
+        warnings.warn(what, TruncationWarning, stacklevel=4)
+
+
+def score_command(options: Namespace) -> int:
+    """`crossenc-kit score`: rows on standard output, or into a file or folder with a last line on standard error."""
+    settings: dict[str, Any] = {"batch_size": options.batch_size, "threads": options.threads, "device": options.device}
+    settings["activation_fn"] = options.activation
+    keep = options.keep or ()
+    if options.output is None:
+        if options.shards or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("shards need a folder to be in: give --output FOLDER")
+        file, scorer = _prepare(options.model, options.file, options.columns, keep, options.encoding, settings)
+        for row in score_rows(scorer, file, progress=True):
+            print(dumps(row))
+        return 0
+    more: dict[str, Any] = {"columns": options.columns, "keep": keep, "encoding": options.encoding}
+    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": options.shard_rows or SHARD_ROWS}
+    done = score_file(options.model, options.file, options.output, **shards, **more, **settings)
+    if "shards" in done:
+        rate = rate_text(done["scored"] / max(done["seconds"], 1e-9))
+        told = f"{done['scored']:,} of {done['rows']:,} pairs scored now, {rate}; {done['shards']} shards"
+        print(f"crossenc-kit: {told} in {done['output']}", file=sys.stderr)
+    return 0

@@ -1,0 +1,65 @@
+"""What a loss of lists is given: tensors that fit together, and options that mean something."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def checked_lists(scores: Tensor, labels: Tensor, mask: Tensor, grades: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and labels `(Q, K)` in one floating type, 0 in the padding, and the mask, all on one device.
+
+    Raises `ValueError` for shapes that differ, a mask that is not bool, a list without documents, and labels that
+    are not finite or, where they are `grades`, below 0.
+    """
+    if scores.dim() != 2 or not scores.numel() or not scores.shape == labels.shape == mask.shape:
+        shapes = f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}, the mask {tuple(mask.shape)}"
+        raise ValueError(f"{shapes}; expected one shape (Q, K) for all, with Q and K at least 1")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the mask has dtype {mask.dtype}; expected torch.bool, True where there is a document")
+    mask = mask.to(scores.device)
+    if not (full := mask.any(1)).all():
+        raise ValueError(f"list {int((~full).nonzero()[0])} has no documents: the mask is False in its whole row")
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~mask, 0)
+    labels = labels.to(scores).masked_fill(~mask, 0)  # device and dtype of the scores
+    wrong = ~labels.isfinite() | (labels < 0) if grades else ~labels.isfinite()
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        allowed = "grades are finite and not below 0" if grades else "labels are finite"
+        raise ValueError(f"list {row}, document {column}: the label is {labels[row, column]:g}; {allowed}")
+    return scores, labels, mask
+
+
+def check_above_0(**options: Any) -> None:
+    """Raise `ValueError` for an option that is not a finite number above 0."""
+    for name, value in options.items():
+        if not _is_number(value) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def check_not_below_0(**options: Any) -> None:
+    """Raise `ValueError` for an option that is not a finite number, 0 or more."""
+    for name, value in options.items():
+        if not _is_number(value) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
+
+
+def check_flags(**options: Any) -> None:
+    """Raise `ValueError` for an option that is neither True nor False."""
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_k(k: Any) -> None:
+    """Raise `ValueError` for a `k` that is neither None nor a whole number, 1 or more."""
+    if k is not None and (not isinstance(k, Integral) or isinstance(k, bool) or int(k) < 1):
+        raise ValueError(f"k must be a whole number, at least 1, or None, got {k!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

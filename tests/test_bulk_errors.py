@@ -1,0 +1,180 @@
+"""What a bulk job refuses, what it warns of, and the command `crossenc-kit score` with a folder."""
+
+import json
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from bulk_pairs import PAIRS, ROWS, saved_model, write_lines
+
+from crossenc_kit import DataError, read_scores, score_file, score_pairs
+from crossenc_kit.__main__ import main
+from crossenc_kit.checkpoint import CheckpointError
+from crossenc_kit.model import TruncationWarning
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return saved_model(tmp_path_factory.mktemp("model") / "one", num_labels=1)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return write_lines(tmp_path / "pairs.jsonl")
+
+
+def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):
+    path = write_lines(tmp_path / "pairs.jsonl", [*ROWS[:3], {"left": "a"}, {"left": 7, "right": "b"}])
+    with pytest.raises(
+        DataError, match=r"line 4, column 'right': the text is missing .*\(2 of 5 rows have no two texts"
+    ):
+        score_file("no such model", path, tmp_path / "scores", shards=True)
+    path.write_text(path.read_text() + "{broken\n")
+    with pytest.raises(DataError, match="line 6: not JSON"):
+        score_file("no such model", path, tmp_path / "scores.jsonl")
+    with pytest.raises(DataError, match=r"columns is \['left', 'document'\]; expected two of id, left, right"):
+        score_file("no such model", path, tmp_path / "scores.jsonl", columns=["left", "document"])
+    assert not (tmp_path / "scores.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"keep": ["score"]}, ValueError, "cannot keep the column 'score': the scores have one of that name"),
+        ({"keep": ["none"]}, DataError, "no column 'none' to keep; the columns are id, left, right, score"),
+        ({"keep": "id"}, ValueError, "keep is 'id'; expected a list of different columns"),
+        ({"shard_rows": 0}, ValueError, "a shard has at least one row, got shard_rows=0"),
+        ({"activation_fn": "softmax"}, ValueError, "softmax is over several classes"),
+        ({"activation_fn": "sigmoidal"}, ValueError, "unknown activation 'sigmoidal'"),
+        ({"activation_fn": lambda scores: scores}, ValueError, "is your own, and a job that goes on could not tell it"),
+        ({"device": "cpu"}, ValueError, "device is for a model given by its name"),
+    ],
+)
+def test_arguments_that_make_no_sense(tmp_path, model, options, error, message):
+    path = write_lines(tmp_path / "pairs.jsonl", [{**row, "score": 1} for row in ROWS])
+    with pytest.raises(error, match=message):
+        score_file(model, path, tmp_path / "scores", shards=True, **options)
+
+
+def test_no_folder_is_made_for_an_input_that_is_not_there(tmp_path, model):
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
+        score_file(model, tmp_path / "none.jsonl", tmp_path / "scores", shards=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be_written(tmp_path, model, pairs):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"cannot use .*file/scores: .*Make it writable or choose another folder"):
+        score_file(model, pairs, tmp_path / "file" / "scores", shards=True)
+    with pytest.raises(
+        ValueError, match=r"scores.parquet: parquet is written in shards; name a folder, such as scores/"
+    ):
+        score_file(model, pairs, tmp_path / "scores.parquet")
+    with pytest.raises(ValueError, match="its folder does not exist; make it first"):
+        score_file(model, pairs, tmp_path / "none" / "scores.jsonl")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.parquet").touch()
+    with pytest.raises(CheckpointError, match=r"holds data.parquet, which is of no job here; choose an empty folder"):
+        score_file(model, pairs, tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"holds no scores: there is no _job.json in it"):
+        read_scores(tmp_path / "other")
+
+
+def test_a_full_disk_is_told_and_leaves_the_shards_before_it(tmp_path, model, pairs, monkeypatch):
+    import os
+
+    replace, moved = os.replace, []
+
+    def full(source, target):
+        if str(target).endswith(".parquet"):
+            moved.append(target)
+            if len(moved) > 1:
+                raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(
+        OSError, match=r"cannot write .*-00001-of-.* \(No space left on device\); .* are whole"
+    ) as error:
+        score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+    assert error.value.errno == 28
+    assert [path.name for path in (tmp_path / "scores").glob("*.parquet")] == ["scores-00000-of-00003.parquet"]
+    assert list((tmp_path / "scores").glob(".*.partial")) == []
+
+
+def test_without_pyarrow_lines_work_and_shards_name_the_command(tmp_path, model, pairs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(
+        ImportError, match=r'a folder of scores \(parquet\) needs pyarrow: pip install "crossenc_kit\[data'
+    ):
+        score_file(model, pairs, tmp_path / "scores", shards=True)
+    score_file(model, pairs, tmp_path / "scores.jsonl")
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 10
+
+
+def test_a_file_that_changes_under_the_reader_is_an_error(tmp_path, model, pairs, monkeypatch):
+    from crossenc_kit.block_scoring import BlockScorer
+
+    score = BlockScorer.score
+
+    def appends(self, texts):
+        with open(pairs, "a") as file:
+            file.write('{"left": "a", "right": "b"}\n')
+        return score(self, texts)
+
+    monkeypatch.setattr(BlockScorer, "score", appends)
+    with pytest.raises(DataError, match=r"pairs.jsonl was changed while it was read; run the job again"):
+        score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+
+
+def test_cut_pairs_are_counted_once_and_over_a_resumed_job(tmp_path, model):
+    path = write_lines(tmp_path / "pairs.jsonl", [{"left": "a b " * (row % 2) * 200, "right": "c"} for row in range(6)])
+    expected = r"3 of 6 pairs exceed max_length=256 tokens and were cut"
+    for _ in range(2):
+        with pytest.warns(TruncationWarning) as told:
+            score_file(model, path, tmp_path / "scores", shards=True, shard_rows=2)
+        assert [str(one.message) for one in told] == [expected]
+    with pytest.warns(TruncationWarning, match=expected) as told:
+        score_file(model, path, tmp_path / "scores.jsonl")
+    assert len(told) == 1
+
+
+def test_a_new_head_is_warned_of_once(tmp_path, pairs):
+    with pytest.warns(UserWarning, match="the head of 'tiny' is new and untrained") as told:
+        scores = list(score_pairs("tiny", PAIRS, device="cpu"))
+    assert (len(told), len(scores)) == (1, 10)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_scores_into_a_folder_and_goes_on(tmp_path, model, pairs, capsys):
+    folder = str(tmp_path / "scores") + "/"
+    arguments = ["score", model.folder, str(pairs), "--output", folder, "--keep", "id", "--shard-rows", "4"]
+    arguments += ["--activation", "identity", "--device", "cpu", "--threads", "1"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "crossenc-kit: 10 of 10 pairs scored now" in err
+    assert "; 3 shards in " in err
+    np.testing.assert_allclose(read_scores(folder)["score"], model.predict(PAIRS, activation_fn="identity"), atol=1e-6)
+    next(tmp_path.glob("scores/scores-00001-*")).unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main(arguments) == 0
+    assert "crossenc-kit: 4 of 10 pairs scored now" in capsys.readouterr().err
+    assert main([*arguments[:-6], "--device", "cpu"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("crossenc-kit: cannot resume, 1 setting(s) changed: activation: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_the_command_prints_what_is_kept_and_refuses_shards_without_a_folder(tmp_path, model, pairs, capsys):
+    assert main(["score", model.folder, str(pairs), "--keep", "id", "--device", "cpu"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in rows] == [row["id"] for row in ROWS]
+    assert main(["score", model.folder, str(pairs), "--shards"]) == 2
+    assert capsys.readouterr().err == "crossenc-kit: shards need a folder to be in: give --output FOLDER\n"
+    assert main(["score", "./none", str(pairs)]) == 2
+    assert "no folder './none'" in capsys.readouterr().err

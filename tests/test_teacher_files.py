@@ -1,0 +1,307 @@
+"""Teacher scores in files: aligned to pairs by ids or texts, what does not fit named, pickles refused, round trips."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossenc_kit import DataError, Pairs, read_teacher_scores, write_teacher_scores
+from crossenc_kit.collection import Collection
+from crossenc_kit.teacher_files import margins_as_pairs
+from crossenc_kit.trec import read_run, write_run
+
+PUBLIC_DATA = Path(os.environ.get("CROSSENC_KIT_DATA") or "not set") / "rerank_trecdl19"
+TEXTS = Pairs(["q one", "q one", "q two"], ["a", "b", "a"], np.array([1, 0, 1]), np.array([0, 2, 3]))
+IDS = Pairs(TEXTS.left, TEXTS.right, TEXTS.labels, TEXTS.offsets, {"query_id": [1, 2], "document_ids": [[7, 8], [7]]})
+BY_ID = [("1", "7", 0.5), ("1", "8", -2.25), ("2", "7", 3.0)]
+OTHERS = [("2", "9", 1.0), ("3", "7", 1.0)]  # that nobody asks for
+
+
+def json_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def table(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def by_id(path, rows=(*OTHERS, *BY_ID[::-1])):
+    return json_lines(path, [{"query_id": int(q), "document_id": d, "score": s} for q, d, s in rows])
+
+
+class TestForms:
+    """Each form of one file: the scores of three pairs are 0.5, -2.25 and 3."""
+
+    def check(self, path, pairs=IDS, **options):
+        read = read_teacher_scores(path, pairs, **options)
+        assert read.labels.tolist() == [0.5, -2.25, 3.0]
+        assert (read.left, read.right, read.offsets.tolist()) == (pairs.left, pairs.right, [0, 2, 3])
+        assert read.tags == pairs.tags
+
+    def test_json_lines_by_ids(self, tmp_path):
+        self.check(by_id(tmp_path / "scores.jsonl"))
+        gzipped = tmp_path / "scores.gz"
+        gzipped.write_bytes(gzip.compress((tmp_path / "scores.jsonl").read_bytes()))
+        self.check(gzipped)
+
+    @pytest.mark.parametrize("names", ["query_id\tdocument_id\tscore", "qid\tpid\tlabel", "query-id\tcorpus-id\tscore"])
+    def test_tsv_by_ids(self, tmp_path, names):
+        self.check(table(tmp_path / "scores.tsv", names, *(f"{q}\t{d}\t{s}" for q, d, s in [*BY_ID, *OTHERS])))
+
+    def test_csv_by_texts(self, tmp_path):
+        path = table(tmp_path / "scores.csv", "sentence1,sentence2,score", "q two,a,3", 'q one,"a",.5', "q one,b,-2.25")
+        self.check(path, TEXTS)
+        self.check(path, IDS)  # the file has no ids
+
+    def test_parquet_by_ids_and_texts(self, tmp_path):
+        pyarrow = pytest.importorskip("pyarrow.parquet")
+        columns = {"query_id": ["1", "1", "2"], "doc_id": ["7", "8", "7"], "query": TEXTS.left, "document": TEXTS.right}
+        columns |= {"score": [0.5, -2.25, 3.0], "label": [1, 0, 1]}  # gold beside the teacher
+        import pyarrow as arrow
+
+        pyarrow.write_table(arrow.table(columns), tmp_path / "scores.parquet")
+        self.check(tmp_path / "scores.parquet", TEXTS)
+        self.check(tmp_path / "scores.parquet", IDS)
+
+    def test_a_trec_run(self, tmp_path):
+        write_run(tmp_path / "run.trec", {"1": {"7": 0.5, "8": -2.25}, "2": {"7": 3.0, "9": 4.0}})
+        self.check(tmp_path / "run.trec")
+        with pytest.raises(DataError, match="by query id and document id, and the pairs have no tags query_id"):
+            read_teacher_scores(tmp_path / "run.trec", TEXTS)
+
+    def test_ms_marco_s_ranks_are_scores_below_0(self, tmp_path):
+        path = table(tmp_path / "run.tsv", "1\t7\t2", "1\t8\t1", "2\t7\t1")
+        assert read_teacher_scores(path, IDS).labels.tolist() == [-2, -1, -1]
+
+    def test_triples_with_two_scores(self, tmp_path):
+        names = ("positive_score", "negative_score", "query_id", "positive_id", "negative_id")
+        rows = ["0.5\t-2.25\t1\t7\t8", "3\t1\t2\t7\t9", "3.0\t0\t2\t7\t11"]
+        self.check(table(tmp_path / "no_names.tsv", *rows), names=names)
+        self.check(table(tmp_path / "names.tsv", "\t".join(names), *rows))
+        texts = [{"positive_score": 0.5, "negative_score": -2.25, "query": "q one", "positive": "a", "negative": "b"}]
+        texts += [{"positive_score": 3, "negative_score": 0, "query": "q two", "positive": "a", "negative": "b"}]
+        self.check(json_lines(tmp_path / "texts.jsonl", texts), TEXTS)
+
+    def test_pairs_of_one_with_a_document_id(self, tmp_path):
+        pairs = Pairs(["q", "q"], ["a", "b"], tags={"query_id": ["1", "1"], "document_id": ["8", "7"]})
+        assert read_teacher_scores(by_id(tmp_path / "s.jsonl"), pairs).labels.tolist() == [-2.25, 0.5]
+
+    def test_a_list_of_keys_gives_an_array(self, tmp_path):
+        path = by_id(tmp_path / "scores.jsonl")
+        assert read_teacher_scores(path, [("2", "7"), (1, 8), ("2", "7")]).tolist() == [3.0, -2.25, 3.0]
+        path = json_lines(tmp_path / "texts.jsonl", [{"query": "q", "document": "d", "score": [1, 2]}])
+        assert read_teacher_scores(path, [["q", "d"]]).tolist() == [[1, 2]]
+
+    def test_a_score_a_class(self, tmp_path):
+        path = table(tmp_path / "s.tsv", "query_id\tdocument_id\tscore", *(f"{q}\t{d}\t[{s}, 1]" for q, d, s in BY_ID))
+        assert read_teacher_scores(path, IDS).labels.tolist() == [[0.5, 1], [-2.25, 1], [3, 1]]
+
+    def test_gold_labels_are_kept_where_asked_for(self, tmp_path):
+        read = read_teacher_scores(by_id(tmp_path / "s.jsonl"), IDS, gold=True)
+        assert read.labels.tolist() == [[0.5, 1], [-2.25, 0], [3, 1]]
+
+
+class TestCollections:
+    def test_candidates_of_a_collection(self, tmp_path):
+        run = {"1": {"8": 2.0, "7": 1.0}, "2": {"7": 1.0}}
+        pairs = Collection({"7": "a", "8": "b"}, {"1": "q one", "2": "q two"}, {"1": {"7": 1}, "2": {"7": 1}}).as_pairs(
+            run
+        )
+        read = read_teacher_scores(by_id(tmp_path / "scores.jsonl"), pairs, gold=True)
+        assert read.labels.tolist() == [[-2.25, 0], [0.5, 1], [3, 1]]
+
+    @pytest.mark.skipif(not PUBLIC_DATA.is_dir(), reason="no public data: set CROSSENC_KIT_DATA (rerank_trecdl19/)")
+    def test_a_published_run_of_a_cross_encoder(self):
+        from crossenc_kit.ranking_readers import read_ranking
+
+        collection = read_ranking(PUBLIC_DATA, "test")
+        bm25, bert = (read_run(PUBLIC_DATA / "runs" / f"{name}.tsv") for name in ("bm25", "bert"))
+        pairs = collection.as_pairs(bm25)
+        read = read_teacher_scores(PUBLIC_DATA / "runs" / "bert.tsv", pairs, missing="drop")
+        common = {(query, document) for query, own in bm25.items() for document in own if document in bert[query]}
+        assert 0 < len(common) == read.num_pairs <= pairs.num_pairs
+        ids = [(q, d) for q, own in zip(read.tags["query_id"], read.tags["document_ids"], strict=True) for d in own]
+        assert set(ids) == common
+        assert read.labels.tolist() == [np.float32(bert[query][document]) for query, document in ids]
+        assert read.right == [collection.documents[document] for _, document in ids]
+
+
+class TestMissing:
+    def test_pairs_without_a_score_are_named(self, tmp_path):
+        path = by_id(tmp_path / "scores.jsonl", BY_ID[:1])
+        message = (
+            r"scores.jsonl: 2 of 3 pairs have no score there, looked up by their ids: '1' with '8'; '2' with '7'; "
+        )
+        with pytest.raises(DataError, match=message + 'missing="drop" leaves them out'):
+            read_teacher_scores(path, IDS)
+        with pytest.raises(DataError, match="2 of 3 pairs have no score there, looked up by their ids: '1' with '8'"):
+            read_teacher_scores(path, [("1", "7"), ("1", "8"), ("2", "7")], missing="drop")
+        with pytest.raises(ValueError, match="missing is 'skip'"):
+            read_teacher_scores(path, IDS, missing="skip")
+
+    def test_left_out_with_their_tags_and_counted(self, tmp_path):
+        read = read_teacher_scores(by_id(tmp_path / "scores.jsonl", BY_ID[1:2]), IDS, missing="drop", gold=True)
+        assert (read.left, read.right, read.labels.tolist()) == (["q one"], ["b"], [[-2.25, 0]])
+        assert read.offsets.tolist() == [0, 1]
+        assert read.tags == {"query_id": [1], "document_ids": [[8]]}
+        assert read.notes[0].startswith("left out: 2 of 3 pairs have no score there")
+        assert read.notes[1] == "left out: 1 of 2 groups, which had no score at all"
+
+    def test_nothing_that_fits(self, tmp_path):
+        with pytest.raises(DataError, match=r"3 of 3 pairs have no score there.*: '1' with '7'; .*'2' with '7'$"):
+            read_teacher_scores(by_id(tmp_path / "scores.jsonl", OTHERS), IDS, missing="drop")
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize("value", ["nan", "inf", "", "good", "[]", "[1, NaN]", "[[1]]"])
+    def test_scores_that_are_no_numbers(self, tmp_path, value):
+        path = table(tmp_path / "scores.tsv", "query_id\tdocument_id\tscore", "1\t7\t1.0", f"9\t9\t{value}")
+        with pytest.raises(DataError, match=r"scores.tsv, line 3, column 'score': the score is .*; expected a"):
+            read_teacher_scores(path, IDS)
+
+    def test_null_scores_and_ids(self, tmp_path):
+        with pytest.raises(DataError, match="line 1, column 'score': the score is None"):
+            read_teacher_scores(by_id(tmp_path / "a.jsonl", [("1", "7", None)]), IDS)
+        with pytest.raises(DataError, match="line 1, column 'document_id': there is no value"):
+            read_teacher_scores(by_id(tmp_path / "b.jsonl", [("1", None, 1.0)]), IDS)
+
+    def test_two_scores_for_one_pair(self, tmp_path):
+        path = by_id(tmp_path / "scores.jsonl", [*BY_ID, ("1", "8", -2.3)])
+        with pytest.raises(
+            DataError, match=r"line 4: '1' with '8' has the score -2.3, and -2.25 at .*line 2; keep one"
+        ):
+            read_teacher_scores(path, IDS)
+        same = by_id(tmp_path / "same.jsonl", [*BY_ID, ("1", "8", -2.250001)])
+        assert read_teacher_scores(same, IDS).labels.tolist() == [0.5, -2.25, 3.0]
+
+    def test_other_numbers_of_scores(self, tmp_path):
+        path = by_id(tmp_path / "scores.jsonl", [("1", "7", 1.0), ("1", "8", [1.0, 2.0])])
+        with pytest.raises(DataError, match="line 2: 2 scores, in the rows before 1"):
+            read_teacher_scores(path, IDS)
+
+    def test_columns_that_are_not_known(self, tmp_path):
+        path = table(tmp_path / "scores.tsv", "a\tb\tc\td", "1\t2\t3\t4")
+        with pytest.raises(DataError, match="found the columns a, b, c, d; expected query_id, document_id and score"):
+            read_teacher_scores(path, IDS)
+        with pytest.raises(DataError, match="the file has no rows"):
+            read_teacher_scores(table(tmp_path / "empty.tsv", "query_id\tdocument_id\tscore"), IDS)
+        with pytest.raises(FileNotFoundError):
+            read_teacher_scores(tmp_path / "none.pkl", IDS)
+
+    def test_ids_that_do_not_fit_the_groups(self, tmp_path):
+        odd = Pairs(["q", "q"], ["a", "b"], None, np.array([0, 2]), {"query_id": ["1"], "document_ids": [["7"]]})
+        with pytest.raises(DataError, match=r"group 0 \(query '1'\) has 2 pairs, and 1 document_ids"):
+            read_teacher_scores(by_id(tmp_path / "s.jsonl"), odd)
+        with pytest.raises(DataError, match=r"row 1: expected \(query id, document id\) or two texts, got \('1',\)"):
+            read_teacher_scores(by_id(tmp_path / "s.jsonl"), [("1", "7"), ("1",)])
+
+
+QUERY = {"query": "q", "positive": "p"}
+
+
+class TestMargins:
+    def labels(self, *rows):
+        return [example.label for example in margins_as_pairs(rows)]
+
+    def test_by_hand(self):
+        two = {**QUERY, "negative_1": "n", "negative_2": "m"}
+        assert self.labels({**QUERY, "negative": "n", "score": 2.5}) == [[2.5, 0.0]]
+        assert self.labels({**two, "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]  # the second is nearer to the positive
+        assert self.labels({**two, "labels": [9.0, 6.5, 8.0]}) == [[9.0, 6.5, 8.0]]
+        assert self.labels({**QUERY, "negatives": ["n", "m"], "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]
+
+    def test_every_form_has_one_margin_mse(self):
+        torch = pytest.importorskip("torch")
+        from crossenc_kit.ranking_losses import margin_mse
+
+        scores, mask = torch.tensor([[0.3, -1.0, 0.9]]), torch.ones(1, 3, dtype=torch.bool)
+        two = {**QUERY, "negatives": ["n", "m"]}
+        forms = self.labels({**two, "score": [2.5, 1.0]}, {**two, "score": [9.0, 6.5, 8.0]})
+        by_hand = [((0.3 + 1.0) - 2.5) ** 2, ((0.3 - 0.9) - 1.0) ** 2]
+        for labels in forms:
+            found = margin_mse(scores, torch.tensor([labels]), mask, against_first=True)
+            assert found.item() == pytest.approx(np.mean(by_hand), rel=1e-6)
+
+    def test_a_data_set(self):
+        datasets = pytest.importorskip("datasets")
+        rows = {"query": ["q", "r"], "positive": ["p", "p"], "negative": ["n", "n"], "score": [1.5, -0.5]}
+        pairs = margins_as_pairs(datasets.Dataset.from_dict(rows))
+        assert pairs.labels.tolist() == [1.5, 0, -0.5, 0]
+        assert (pairs.right, pairs.offsets.tolist()) == (["p", "n", "p", "n"], [0, 2, 4])
+
+    def test_bad_rows(self):
+        row = {**QUERY, "negative": "n"}
+        with pytest.raises(DataError, match="row 0: no column label, labels, score, scores with the margin"):
+            self.labels(row)
+        with pytest.raises(DataError, match="row 1: 3 scores for 2 documents; expected 2 or 1"):
+            self.labels({**row, "score": 1.0}, {**row, "score": [1.0, 2.0, 3.0]})
+        with pytest.raises(DataError, match="row 0, column 'score': the score is nan"):
+            self.labels({**row, "score": float("nan")})
+        with pytest.raises(DataError, match="row 0: 1 scores for 1 documents; expected"):
+            self.labels({**QUERY, "score": 1.0})
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\t\n"), max_size=6)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("name", ["s.jsonl", "s.tsv", "s.tsv.gz", "s.jsonl.gz", "s.parquet"])
+    @pytest.mark.parametrize("pairs", [TEXTS, IDS], ids=["texts", "ids"])
+    @pytest.mark.parametrize("columns", [0, 3])
+    def test_round_trip(self, tmp_path, name, pairs, columns):
+        scores = np.random.default_rng(0).normal(size=(3, columns) if columns else 3)
+        assert write_teacher_scores(tmp_path / name, pairs, scores) == tmp_path / name
+        read = read_teacher_scores(tmp_path / name, pairs)
+        assert read.labels.tolist() == scores.astype(np.float32).tolist()
+        keys = pairs.texts if pairs is TEXTS else [("1", "7"), ("1", "8"), ("2", "7")]
+        assert read_teacher_scores(tmp_path / name, keys).tolist() == scores.tolist()  # to the last bit
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @settings(max_examples=30)
+    @given(
+        st.lists(st.tuples(TEXT, TEXT, NUMBER), min_size=1, max_size=5),
+        st.sampled_from(["s.jsonl", "s.tsv", "s.parquet"]),
+    )
+    def test_any_texts_and_scores(self, tmp_path_factory, rows, name):
+        pairs = Pairs([left for left, _, _ in rows], [right for _, right, _ in rows])
+        scores = {(left, right): score for left, right, score in rows}  # one score a pair
+        expected = [scores[pair] for pair in pairs.texts]
+        path = tmp_path_factory.mktemp("scores") / name
+        write_teacher_scores(path, pairs, expected)
+        assert read_teacher_scores(path, pairs.texts).tolist() == expected
+
+    def test_pairs_that_are_there_twice_keep_the_bits_of_each(self, tmp_path):
+        scores = [1.0, 1.0000001, 2.0]
+        pairs = [("a", "b"), ("a", "b"), ("c", "d")]
+        write_teacher_scores(tmp_path / "s.tsv", pairs, scores)
+        assert read_teacher_scores(tmp_path / "s.tsv", pairs).tolist() == scores
+
+    def test_texts_that_a_form_cannot_hold(self, tmp_path):
+        odd = [("a", "b"), ("a\tb", "c")]
+        with pytest.raises(DataError, match=r"pair 1: 'a\\tb' holds a tab or an end of line; write .jsonl or .parquet"):
+            write_teacher_scores(tmp_path / "s.tsv", odd, [1, 2])
+        for name in ("s.parquet", "s.tsv"):
+            with pytest.raises(DataError, match=r"pair 0: .* holds half of a surrogate pair; write .jsonl"):
+                write_teacher_scores(tmp_path / name, [("a\ud800", "b")], [1])
+        assert list(tmp_path.iterdir()) == []
+        write_teacher_scores(tmp_path / "s.jsonl", [*odd, ("a\ud800", "b")], [1, 2, 3])
+        assert read_teacher_scores(tmp_path / "s.jsonl", [("a\ud800", "b"), *odd]).tolist() == [3, 1, 2]
+
+    def test_what_does_not_fit(self, tmp_path):
+        with pytest.raises(DataError, match=r"scores of shape \(2,\) for 3 pairs"):
+            write_teacher_scores(tmp_path / "s.tsv", TEXTS, [1, 2])
+        with pytest.raises(DataError, match=r"scores of shape \(3,\), not all finite, for 3 pairs"):
+            write_teacher_scores(tmp_path / "s.tsv", TEXTS, [1, 2, float("nan")])
+        with pytest.raises(ValueError, match=r"s.pkl: expected a name that ends in .jsonl, .tsv"):
+            write_teacher_scores(tmp_path / "s.pkl", TEXTS, [1, 2, 3])
+        assert list(tmp_path.iterdir()) == []
