@@ -120,6 +120,7 @@ __version__ = "0.1.0"
 
 _STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
 PUBLIC = {name: module for module, name in re.findall(r"from crossenc_kit\.(\w+) import \(?\s*(\w+)", _STUB)}
+__all__ = sorted(PUBLIC)
 
 
 def __getattr__(name: str):

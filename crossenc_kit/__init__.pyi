@@ -18,6 +18,7 @@ from crossenc_kit.classification import compare_classifiers as compare_classifie
 from crossenc_kit.classification import evaluate_classification as evaluate_classification
 from crossenc_kit.collection import Collection as Collection
 from crossenc_kit.collection import check_run as check_run
+from crossenc_kit.comparison import randomisation_test as randomisation_test
 from crossenc_kit.distillation import distillation_loss as distillation_loss
 from crossenc_kit.ensembles import ensemble as ensemble
 from crossenc_kit.evaluation import CorrelationReport as CorrelationReport
@@ -45,6 +46,7 @@ from crossenc_kit.label_readers import read_nli as read_nli
 from crossenc_kit.label_readers import read_qnli as read_qnli
 from crossenc_kit.layer_matching import match_layers as match_layers
 from crossenc_kit.long_documents import chunked as chunked
+from crossenc_kit.long_documents import score_chunks as score_chunks
 from crossenc_kit.long_documents import truncation_report as truncation_report
 from crossenc_kit.losses import bce_with_logits as bce_with_logits
 from crossenc_kit.losses import cross_entropy as cross_entropy
@@ -68,6 +70,8 @@ from crossenc_kit.ranking_evaluation import evaluate_ranking as evaluate_ranking
 from crossenc_kit.ranking_evaluators import collections_evaluator as collections_evaluator
 from crossenc_kit.ranking_evaluators import evaluate_collections as evaluate_collections
 from crossenc_kit.ranking_evaluators import ranking_evaluator as ranking_evaluator
+from crossenc_kit.ranking_losses import RANKING_LOSSES as RANKING_LOSSES
+from crossenc_kit.ranking_metrics import ndcg as ndcg
 from crossenc_kit.ranking_readers import find_ranking as find_ranking
 from crossenc_kit.ranking_readers import read_ranking as read_ranking
 from crossenc_kit.readers import find_data as find_data
@@ -80,6 +84,7 @@ from crossenc_kit.reranking import retrieve_and_rerank as retrieve_and_rerank
 from crossenc_kit.retrieval import dense_cosine as dense_cosine
 from crossenc_kit.retrieval import word_overlap as word_overlap
 from crossenc_kit.run_comparison import compare_runs as compare_runs
+from crossenc_kit.run_metrics import measure_run as measure_run
 from crossenc_kit.runs import run_notebook as run_notebook
 from crossenc_kit.runs import sweep as sweep
 from crossenc_kit.score_folder import read_scores as read_scores

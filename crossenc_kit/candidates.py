@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, as_pairs, check_text
+from crossenc_kit.searches import check_depth
 from crossenc_kit.sources import SPLITS, Layout, find_source
 from crossenc_kit.tables import read_table
 
@@ -48,11 +50,12 @@ def read_candidates(
     first candidates of a list, `limit`: only the first rows. Columns of ids and urls beside texts become tags.
 
     `by_query` joins rows that have one query into a group that has each text once, at its highest label (not where
-    labels are margins). The notes count what was left out and joined. Raises `DataError` naming row and column.
+    labels are margins). The notes count what was left out and joined, blank documents, and `label` or `labels`
+    below 0. Raises `DataError` naming row and column, also for a blank query, and for an id that has two texts.
     """
     for name, value in (("depth", depth), ("limit", limit)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value is not None:
+            check_depth(value, name)
     if source is None:
         raise ValueError("read_candidates needs a source: a data set, rows, a file, or a name on the hub")
     origin, rows = _rows(source, split, config, limit)
@@ -68,6 +71,7 @@ def read_candidates(
     margins = all(_is_margin(row, inputs) for row in rows)
     pairs = as_pairs([_group(row, inputs, depth, margins) for row in rows])
     notes = [f"from {origin}", *left_out, *(["scores are margins: labels are (score, 0)"] if margins else [])]
+    notes += _oddities(pairs, inputs[0], any(name in rows[0] for name in ("label", "labels")) and not margins)
     pairs = replace(pairs, tags=tags, notes=tuple(notes))
     return join_queries(pairs) if by_query and not margins else pairs
 
@@ -77,16 +81,24 @@ def triples_as_pairs(
 ) -> Pairs:
     """Groups of (query, positive, negative) texts, labels 1 and 0, from the first `limit` triples of `iter_triples`.
 
-    `by_query` joins the triples of a query into one group that has each text once.
+    `by_query` joins the triples of a query into one group that has each text once. A warning counts the triples whose
+    negative is their positive.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    if limit is not None:
+        check_depth(limit, "limit")
     rows = list(itertools.islice(triples, limit))
     if not rows:
         raise DataError("there are no triples")
     odd = next((row for row, triple in enumerate(rows) if len(triple) != 3), None)
     if odd is not None:
         raise DataError(f"row {odd}: expected (query, positive, negative), got {len(rows[odd])} texts")
+    same = [row for row, (_, good, bad) in enumerate(rows) if good == bad]
+    if same:
+        warnings.warn(
+            f"triples whose negative is their positive: {len(same):,} of {len(rows):,} (the first is row {same[0]}); "
+            "they teach nothing, leave them out",
+            stacklevel=2,
+        )
     pairs = as_pairs([{"query": query, "positive": good, "negative": bad} for query, good, bad in rows])
     pairs = replace(pairs, notes=(f"triples: {len(rows):,}",))
     return join_queries(pairs) if by_query else pairs
@@ -142,6 +154,17 @@ def _joined(pairs: Pairs, members: list[list[int]], kept: list[list[int]], clash
         shared,
         tuple(notes),
     )
+
+
+def _oddities(pairs: Pairs, query: str, graded: bool) -> list[str]:
+    """What of the groups is odd, in words; raises `DataError` for a blank query."""
+    for group, start in enumerate(pairs.offsets[:-1]):
+        if not pairs.left[start].strip():
+            raise DataError(f"row {group}, column {query!r}: the query is blank; leave the row out, or fill it in")
+    blank = [row for row, text in enumerate(pairs.right) if not text.strip()]
+    notes = [f"blank documents: {len(blank):,} (the first of query {pairs.left[blank[0]][:40]!r})"] if blank else []
+    below = int((pairs.labels < 0).sum()) if graded and pairs.labels is not None else 0
+    return [*notes, f"labels below 0: {below:,}"] if below else notes
 
 
 def _rows(source: Any, split: str, config: str | None, limit: int | None) -> tuple[str, list[dict[str, Any]]]:
@@ -211,12 +234,15 @@ def _with_texts(
 
 
 def _texts(texts: Any, wanted: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The wanted texts by id, from a mapping or from rows of id and text; `DataError` where some are not there."""
+    """The wanted texts by id (7 is "7"), from a mapping or rows of id and text; `DataError` where some are absent."""
     if isinstance(texts, Mapping):
-        found = {key: texts[key] for key in wanted if key in texts}
+        rows: Iterable[Any] = ((key, texts[key]) for key in texts if str(key) in wanted)
     else:
-        pairs = (tuple(row.values() if isinstance(row, Mapping) else row)[:2] for row in texts)
-        found = {str(key): text for key, text in pairs if str(key) in wanted}
+        rows = (tuple(row.values() if isinstance(row, Mapping) else row)[:2] for row in texts)
+    found: dict[str, str] = {}
+    for key, text in rows:
+        if str(key) in wanted and found.setdefault(str(key), text) != text:
+            raise DataError(f"the id {str(key)!r} is there a second time, with another text, among the {kind} given")
     absent = [key for key in wanted if key not in found]
     if absent:
         first = f"{', '.join(map(repr, absent[:3]))}{', ...' if absent[3:] else ''}"

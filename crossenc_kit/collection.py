@@ -135,6 +135,8 @@ def check_run(run: Any, collection: Collection, *, unknown: str = "error") -> tu
     if unknown not in UNKNOWN:
         raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
     check_form(run)
+    if not run:
+        raise DataError("the run has no queries: there are no candidates; did the first stage get the queries?")
     queries = [query for query in run if query not in collection.queries]
     if len(queries) == len(run):
         ours = f"the collection's begin with {some(collection.queries)}"

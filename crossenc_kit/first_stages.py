@@ -1,9 +1,10 @@
 """First stages: which documents of a corpus might answer a query, by BM25, by dense vectors, by shared words.
 
-Documents and queries are mappings from id to text. A search gives a *run*, `{query id: {document id: score}}`, best
-first; equal scores are in the order of the documents. Each `*_index` reads the corpus once and gives a
-`search(queries, k, include)`; each `*_run` is both in one call. `include`, `{query id: document ids}`, names documents
-that are in the run whatever their rank, at the score they have: known answers, whose score is wanted too.
+Documents and queries are mappings from id to text; ids that are no strings, and blank texts, raise `DataError`. A
+search gives a *run*, `{query id: {document id: score}}`, best first; equal scores are in the order of the documents.
+Each `*_index` reads the corpus once and gives a `search(queries, k, include)`; each `*_run` is both in one call.
+`include`, `{query id: document ids}`, names documents that are in the run whatever their rank, at the score they have:
+known answers, whose score is wanted too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from crossenc_kit.pairs import DataError
 from crossenc_kit.retrieval import WORD, encoder, words
+from crossenc_kit.run_metrics import check_run
 from crossenc_kit.searches import Include, Run, Search, check_depth, draws, ids_of, search_with
 
 METHODS = ("lucene", "robertson", "atire", "bm25l", "bm25+")
@@ -217,23 +220,23 @@ def reciprocal_rank_fusion(
     Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
     Methods", 2009. A run ranks by score, equal scores by their order in it. A document (or a query) that a run lacks,
     or has below its first `depth`, gets nothing from it. Equal sums are in the order of the first run that has the
-    document. Raises `ValueError` for weights that do not fit, `DataError` for a score that is not a number.
+    document. Raises `ValueError` for weights that do not fit, `DataError` for a run with scores that are not finite.
     """
     if not runs or isinstance(runs, Mapping):
         raise ValueError("fusion needs a list of runs, each {query id: {document id: score}}")
-    if not k > -1:
-        raise ValueError(f"k is {k}; it must be above -1, 60 is usual")
+    if not isinstance(k, Real) or not k > -1:
+        raise ValueError(f"k is {k!r}; it must be above -1, 60 is usual")
     if depth is not None:
         check_depth(depth, "depth")
     shares = [1.0] * len(runs) if weights is None else [float(weight) for weight in weights]
     if len(shares) != len(runs) or not all(0 <= share < math.inf for share in shares):
         raise ValueError(f"weights is {weights}; expected {len(runs)} numbers that are not negative, one a run")
     fused: dict[str, dict[str, float]] = {}
-    for number, (run, share) in enumerate(zip(runs, shares, strict=True)):
+    for number, run in enumerate(runs):
+        check_run(run, f"run {number}")
+    for run, share in zip(runs, shares, strict=True):
         for query, scored in run.items():
             sums = fused.setdefault(query, {})
-            if any(score != score for score in scored.values()):
-                raise DataError(f"run {number}, query {query!r}: a score is NaN; a ranking needs numbers")
             best = sorted(scored, key=lambda document: -scored[document])[:depth]
             for rank, document in enumerate(best, 1):
                 sums[document] = sums.get(document, 0.0) + share / (k + rank)

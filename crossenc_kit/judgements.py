@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import NamedTuple
 
 from crossenc_kit.pairs import DataError
-from crossenc_kit.searches import draws
+from crossenc_kit.run_metrics import check_judged, check_qrels
+from crossenc_kit.searches import check_depth, draws
 
 Qrels = Mapping[str, Mapping[str, float]]
 
@@ -37,17 +37,32 @@ def false_negative_rate(
 
     A judgement is that of `qrels`, or of `hidden` where it has one: the judgements that were kept from the mining
     (see `hide_positives`). Relevant is a grade of at least `positive_grade`. A document without judgement counts as
-    not relevant in `at_least`, and not at all in `rate`. Raises `DataError` where there are no negatives.
+    not relevant in `at_least`, and not at all in `rate`; one of a grade below 0 is judged, as not relevant. Scores of
+    the negatives are not looked at. Raises `DataError` where there are no negatives, none of their queries has
+    judgements, and for judgements that are none.
     """
+    check_qrels(qrels)
+    judgements = {query: dict(grades) for query, grades in qrels.items()}
+    if hidden is not None and hidden != {}:
+        check_qrels(hidden, "the hidden qrels")
+        for query, grades in hidden.items():
+            judgements.setdefault(query, {}).update(grades)
+    if not isinstance(negatives, Mapping):
+        raise DataError(f"expected the negatives as {{query id: document ids}}, got {type(negatives).__name__}")
     false = judged = count = 0
     for query, documents in negatives.items():
-        grades = {**qrels.get(query, {}), **(hidden or {}).get(query, {})}
+        if isinstance(documents, str) or not isinstance(documents, Iterable):
+            raise DataError(f"the negatives of query {query!r}: expected document ids, got {documents!r}")
+        grades = judgements.get(query, {})
         for document in documents:
+            if not isinstance(document, str):
+                raise DataError(f"the negatives of query {query!r}: the document id {document!r} is no string")
             count += 1
             judged += document in grades
             false += grades.get(document, 0) >= positive_grade
     if not count:
         raise DataError("there are no negatives to look at")
+    check_judged(negatives, judgements, "the negatives")  # type: ignore[arg-type]  # of both, only the queries count
     return FalseNegativeRate(false / judged if judged else math.nan, false / count, false, judged, count)
 
 
@@ -58,10 +73,10 @@ def hide_positives(
 
     So judged data looks like data where one answer is known. Of each query, `keep` documents of grade
     `positive_grade` or more are drawn; those, and the documents of grade 0 or less, stay visible. A draw depends on
-    the seed and the query's id alone. Raises `ValueError` for `keep` below 1.
+    the seed and the query's id alone. Raises `ValueError` for `keep` below 1, `DataError` for what are no judgements.
     """
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, got {keep}")
+    check_depth(keep, "keep")
+    check_qrels(qrels)
     visible: dict[str, dict[str, float]] = {}
     hidden: dict[str, dict[str, float]] = {}
     for query, grades in qrels.items():
@@ -78,12 +93,16 @@ class Known(NamedTuple):
     """What judgements say: `positives` of each query that has one, and all documents that are no `negatives`.
 
     `without`: the queries that have no positive. `strangers`: the queries of the judgements that there are no texts of.
+    `absent`: how many judged documents, none of them a positive, there are no texts of; `below_zero`: how many grades
+    of the queries are below 0, which count as 0 does: not relevant.
     """
 
     positives: dict[str, list[str]]
     excluded: dict[str, set[str]]
     without: list[str]
     strangers: list[str]
+    absent: int = 0
+    below_zero: int = 0
 
 
 def what_is_known(
@@ -98,15 +117,18 @@ def what_is_known(
     Raises `DataError` for a grade that is no finite number, a positive that is not among the documents, and where no
     query has a positive.
     """
+    if isinstance(qrels, Mapping) and not qrels:
+        raise DataError("the qrels are empty: no query has a positive")
+    check_qrels(qrels)
     if not negative_grade < positive_grade:
         raise ValueError(f"negative_grade is {negative_grade} and positive_grade {positive_grade}; it must be below")
     known = Known({}, {}, [], [query for query in qrels if query not in queries])
     missing = []
+    absent = below_zero = 0
     for query in queries:
         grades = qrels.get(query, {})
-        for document, grade in grades.items():
-            if not isinstance(grade, Real) or not math.isfinite(grade):
-                raise DataError(f"query {query!r}, document {document!r}: the grade is {grade!r}; expected a number")
+        absent += sum(document not in documents for document, grade in grades.items() if grade < positive_grade)
+        below_zero += sum(grade < 0 for grade in grades.values())
         positives = [document for document, grade in grades.items() if grade >= positive_grade]
         missing += [(query, document) for document in positives if document not in documents]
         if positives:
@@ -126,4 +148,4 @@ def what_is_known(
             f"none of the {len(queries):,} queries has a document of grade {positive_grade:g} or more; "
             f"the judgements have ids such as {judged!r}, the queries {asked!r}"
         )
-    return known
+    return known._replace(absent=absent, below_zero=below_zero)

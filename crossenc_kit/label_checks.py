@@ -115,19 +115,22 @@ def _count(data: Pairs, wrong: np.ndarray) -> str:
 
 
 def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
-    """Warn, with counts, of lists from which a ranking loss of the kit learns nothing, whatever the scores.
+    """Warn, with counts, of lists from which a ranking loss of the kit learns nothing; `DataError` where all are such.
 
     Those are lists of one document and, for the losses to which equal labels say nothing (see `ranking_losses`),
-    lists of equal labels. `parts`: the loss and the data, or each part of a mixed one and its labels.
+    lists of equal labels, whatever the scores. `parts`: the loss and the data, or each part of a mixed one and its
+    labels.
     """
     silent = reduce(np.intersect1d, [_silent_lists(data, loss) for loss, data in parts])
     if count := len(silent):
         data, names = parts[0][1], " and ".join(loss.short_name for loss, _ in parts)
         alone = int((np.diff(data.offsets)[silent] == 1).sum())
         ones = f" ({'they have' if alone == count else f'{alone} of them have'} a single document)" if alone else ""
+        said = f"{count} of {len(data)} lists have equal labels throughout{ones} and teach {names} nothing; "
+        if count == len(data):
+            raise DataError(f"{said}give each query documents of several labels, or use another loss, such as 'bce'")
         warnings.warn(
-            f"{count} of {len(data)} lists have equal labels throughout{ones} and teach {names} nothing; "
-            "drop them, or add documents of another label",
+            f"{said}drop them, or add documents of another label",
             stacklevel=4,  # the line that called `train`
         )
 

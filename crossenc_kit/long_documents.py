@@ -16,6 +16,7 @@ import numpy as np
 from crossenc_kit.batches import tokenize
 from crossenc_kit.evaluation import Scorer, score_pairs
 from crossenc_kit.pairs import DataError, Pairs, as_text_pairs
+from crossenc_kit.ranking import check_not_blank
 from crossenc_kit.truncation import RULES, without_room
 
 AGGREGATES = ("max", "first", "mean_top_k")
@@ -48,11 +49,13 @@ def score_chunks(
     `max_length` leaves beside the query, so that no window is cut.
     `aggregate`: the score of a document is its windows' "max" (MaxP), that of the "first" (FirstP, which scores no
     other), or the "mean_top_k", the mean of its `k` best; Dai and Callan, "Deeper Text Understanding for IR with
-    Contextual Neural Language Modeling", 2019, with 150 words and a stride of 75. Raises `DataError` for scores that
-    are not finite or not one a pair.
+    Contextual Neural Language Modeling", 2019, with 150 words and a stride of 75. Raises `DataError` for empty texts
+    and scores that are not finite or not one a pair.
     """
     _check_options(size, stride, unit, aggregate, k)
     texts = _texts(pairs)
+    for side, kind in enumerate(("query", "document")):
+        check_not_blank(f"{kind} of pair", {row: pair[side] for row, pair in enumerate(texts)})
     size_for, spans_of = _measures(scorer, texts, size, unit, tokenizer)
     known: dict[tuple[str, int], list[str]] = {}
     rows: list[tuple[str, str]] = []

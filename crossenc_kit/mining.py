@@ -23,6 +23,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ from crossenc_kit.first_stages import bm25_index, dense_index, random_run
 from crossenc_kit.judgements import Known, Qrels, what_is_known
 from crossenc_kit.negatives import OUTPUTS, SAMPLING, Choice, MinedNegatives, mined_negatives
 from crossenc_kit.pairs import DataError
-from crossenc_kit.searches import Run, ids_of
+from crossenc_kit.run_metrics import check_run, some
+from crossenc_kit.searches import Run, check_depth, ids_of
 
 Scorer = Callable[[Sequence[tuple[str, str]]], Any]
 
@@ -77,8 +79,9 @@ def mine_hard_negatives(
     query's id. `output`: "groups", a query with one positive and the negatives, labels 1, 0, 0, ...; "lists", with all
     its positives; "pairs", one by one. A query with no negative is left out, with `drop_short` each that lacks some.
 
-    Raises `ValueError` for arguments that do not go together; `DataError` for ids, grades or scores that do not fit,
-    and where no query has a positive, or none a negative.
+    Grades below 0 are not relevant, as 0 is. They, judged documents without a text, and queries that only the qrels or
+    only the run has are counted in the statistics. Raises `ValueError` for arguments that do not go together;
+    `DataError` for ids, texts, grades or scores that do not fit, and where no query has a positive, or none a negative.
     """
     limits = Limits(absolute_margin, relative_margin, max_score, min_score, range_min, range_max)
     choice = Choice(num_negatives, sampling, output, drop_short, seed)
@@ -92,6 +95,7 @@ def mine_hard_negatives(
     known = what_is_known(queries, documents, qrels, positive_grade, negative_grade)
     depth = range_max + max(map(len, known.excluded.values()))
     found = _find(queries, documents, known, depth, first_stage, seed) if run is None else run
+    not_asked = _check_run(found, queries, known, "the run" if run is not None else "the first stage's run")
     candidates, dropped = _candidates(queries, documents, found, known, depth)
     scores_of = found if scored else {}
     positives = {q: {d: scores_of.get(q, {}).get(d, math.nan) for d in ids} for q, ids in known.positives.items()}
@@ -100,12 +104,11 @@ def mine_hard_negatives(
     left = {query: _within(scores, positives[query], limits, dropped) for query, scores in candidates.items()}
     if not scored:
         left = {query: dict.fromkeys(ids, math.nan) for query, ids in left.items()}
-    return mined_negatives(queries, documents, known, left, positives, dropped, choice)
+    return mined_negatives(queries, documents, known, left, positives, dropped, choice, not_asked)
 
 
 def _check_choice(choice: Choice, positions: int) -> None:
-    if choice.num_negatives < 1:
-        raise ValueError(f"num_negatives must be at least 1, got {choice.num_negatives}")
+    check_depth(choice.num_negatives, "num_negatives")
     if positions < choice.num_negatives:
         raise ValueError(
             f"range_min and range_max leave {max(0, positions)} positions, too few for num_negatives="
@@ -118,13 +121,13 @@ def _check_choice(choice: Choice, positions: int) -> None:
 
 
 def _check_limits(limits: Limits, scored: bool) -> None:
-    if limits.range_min < 0:
-        raise ValueError(f"range_min must not be negative, got {limits.range_min}")
+    check_depth(limits.range_min, "range_min", least=0)
+    check_depth(limits.range_max, "range_max")
     for name, limit in zip(limits._fields[:4], limits[:4], strict=True):
         if limit is not None and not scored:
             raise ValueError(f"{name} compares scores, which negatives drawn at random have not; give a cross_encoder")
-        if limit is not None and not math.isfinite(limit):
-            raise ValueError(f"{name} is {limit}; expected a finite number, or None")
+        if limit is not None and not (isinstance(limit, Real) and math.isfinite(limit)):
+            raise ValueError(f"{name} is {limit!r}; expected a finite number, or None")
         if limit is not None and limit < 0 and name.endswith("margin"):
             raise ValueError(
                 f"{name} is {limit}; a margin is at least 0, which asks for no more than the positive's score"
@@ -164,7 +167,11 @@ def _candidates(
     dropped: Counter[str] = Counter()
     for query, excluded in known.excluded.items():
         scores = run.get(query, {})
-        _check_run(scores, documents, query)
+        if absent := [document for document in scores if document not in documents]:
+            raise DataError(
+                f"the run's document {absent[0]!r} of query {query!r} is not among the documents "
+                f"({len(absent):,} such in this query)"
+            )
         texts = {queries[query], *(documents[document] for document in excluded if document in documents)}
         candidates[query] = {}
         for document in sorted(scores, key=lambda document: -scores[document])[:depth]:
@@ -178,19 +185,31 @@ def _candidates(
     return candidates, dropped
 
 
-def _check_run(scores: Mapping[str, float], documents: Mapping[str, str], query: str) -> None:
-    wrong = [document for document, score in scores.items() if document not in documents or not math.isfinite(score)]
-    if wrong:
-        what = f"the score is {scores[wrong[0]]}" if wrong[0] in documents else "it is not among the documents"
-        raise DataError(f"the run's document {wrong[0]!r} of query {query!r}: {what} ({len(wrong)} such in this query)")
+def _check_run(run: Mapping[str, Mapping[str, float]], queries: Mapping[str, str], known: Known, name: str) -> int:
+    """How many queries of the run are not among the queries; raises `DataError` where none has a positive."""
+    check_run(run, name)
+    if not run.keys() & known.positives.keys():
+        ours = some(run) or "none"
+        raise DataError(
+            f"{name}: none of its queries is one that has a positive. "
+            f"Its queries: {ours}; those: {some(known.positives)}"
+        )
+    return sum(query not in queries for query in run)
 
 
 def _rescore(scorer: Scorer, queries: Mapping[str, str], documents: Mapping[str, str], *runs: Run) -> list[Run]:
     """The runs with the scores of a scorer, all pairs scored in one call."""
     keys = [(query, document) for run in runs for query, scores in run.items() for document in scores]
     scores = np.asarray(scorer([(queries[query], documents[document]) for query, document in keys]), dtype=float)
-    if scores.shape != (len(keys),) or not np.isfinite(scores).all():
-        raise DataError(f"cross_encoder gave scores of shape {scores.shape}; expected ({len(keys)},), all finite")
+    if scores.shape != (len(keys),):
+        raise DataError(f"cross_encoder gave scores of shape {scores.shape}; expected ({len(keys)},), one a pair")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        query, document = keys[bad[0]]
+        raise DataError(
+            f"cross_encoder gave {scores[bad[0]]} for query {query!r}, document {document!r} "
+            f"({len(bad):,} of {len(keys):,} scores are not finite)"
+        )
     new = iter(scores.tolist())
     return [{query: {document: next(new) for document in ids} for query, ids in run.items()} for run in runs]
 

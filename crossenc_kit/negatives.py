@@ -74,9 +74,14 @@ def mined_negatives(
     positives: Run,
     dropped: Mapping[str, int],
     choice: Choice,
+    not_asked: int = 0,
 ) -> MinedNegatives:
-    """Negatives chosen from candidates, with the statistics; raises `DataError` where no query has one."""
+    """Negatives chosen from candidates, with the statistics; raises `DataError` where no query has one.
+
+    `not_asked`: how many queries the run has that are not among the queries.
+    """
     statistics = count_queries(len(queries), known, candidates, choice)
+    statistics["queries_only_in_run"] = not_asked
     statistics["candidates_left"] = sum(map(len, candidates.values()))
     statistics["candidates_dropped"] = {reason: count for reason, count in dropped.items() if count}
     notes = tuple(in_words(statistics))
@@ -144,6 +149,8 @@ def count_queries(queries: int, known: Known, candidates: Run, choice: Choice) -
         "queries_without_negative": none,
         "queries_short": short,
         "queries_only_judged": len(known.strangers),
+        "judged_without_text": known.absent,
+        "grades_below_zero": known.below_zero,
         **choice._asdict(),
     }
 
@@ -186,8 +193,14 @@ def in_words(statistics: Mapping[str, Any]) -> Iterable[str]:
         ids = statistics[name]
         if ids:
             yield f"queries with {fact}: {len(ids):,} ({some(ids)})"
-    if statistics["queries_only_judged"]:
-        yield f"queries of the judgements that are not among the queries: {statistics['queries_only_judged']:,}"
+    for name, fact in (
+        ("queries_only_judged", "queries of the judgements that are not among the queries"),
+        ("queries_only_in_run", "queries of the run that are not among the queries"),
+        ("judged_without_text", "judged documents, no positives, that are not among the documents"),
+        ("grades_below_zero", "grades below 0, taken as not relevant"),
+    ):
+        if statistics[name]:
+            yield f"{fact}: {statistics[name]:,}"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in statistics["candidates_dropped"].items())
     yield f"{statistics['candidates_left']:,} candidates; dropped: {reasons or 'none'}"
     for name in ("positive_scores", "negative_scores", "margins"):

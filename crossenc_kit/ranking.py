@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ def rank_candidates(
     The documents of a query are a list of texts, a mapping `{id: text}`, or dicts (see `read_document`), in a list
     or by id. A hit is `{"corpus_id": index, "score": float, "text": if asked}`; of a document that is more than a text
     also `"id"`, and its metadata under their own names. Raises `DataError` where queries and lists of documents do
-    not fit together, and for a dict without a text.
+    not fit together, for an id that a query's documents have twice, and scores that are not finite or not one a pair.
+    An empty text is scored as it is.
     """
     if len(queries) != len(documents):
         raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
@@ -42,8 +44,21 @@ def rank_candidates(
     if top_k is not None and top_k < 0:
         raise ValueError(f"top_k must not be negative, got {top_k}")
     candidates = [read_documents(own) for own in documents]
+    for place, own in enumerate(candidates):
+        names = [document.fields["id"] for document in own if "id" in document.fields]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise DataError(f"query {place}: {len(twice)} ids have several documents, the first is {twice[0]!r}")
     pairs = [(query, document.text) for query, own in zip(queries, candidates, strict=True) for document in own]
     scores = np.asarray(scorer(pairs))
+    if scores.shape != (len(pairs),):
+        raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(pairs)} pairs; expected one a pair")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        query, text = pairs[bad[0]]
+        raise DataError(
+            f"the scorer gave {scores[bad[0]]} for the query {query[:40]!r} and the document {text[:40]!r} "
+            f"({len(bad)} of {len(pairs)} scores are not finite)"
+        )
     ranking: list[list[dict[str, Any]]] = []
     start = 0
     for own in candidates:
@@ -55,6 +70,16 @@ def rank_candidates(
             hits = [{**hit, "text": own[hit["corpus_id"]].shown} for hit in hits]
         ranking.append(hits)
     return ranking
+
+
+def check_not_blank(kind: str, texts: Mapping[Any, Any], where: str = "") -> None:
+    """Raise `DataError` naming the first text by its id that is missing, no string, or nothing but white space."""
+    for name, text in texts.items():
+        if not check_text(text, f"{kind} {name!r}{where}").strip():
+            count = sum(isinstance(own, str) and not own.strip() for own in texts.values())
+            raise DataError(
+                f"{kind} {name!r}{where} is empty ({count} of {len(texts)} are); leave out texts without a word"
+            )
 
 
 def read_documents(documents: Documents) -> list[Document]:

@@ -48,7 +48,7 @@ class RankingReport:
     has a judgement, `(Q,)`. Queries by their ids: `missing` have no documents in the run, `without_relevant` no
     relevant document, `without_hit` some, but none among the candidates; `unjudged` are in the run, not in the qrels,
     and not measured. `outside`: how many documents of the run the first stage does not have. `left_out`: whether
-    queries without relevant candidates are left out of the Q.
+    queries without relevant candidates are left out of the Q. `below_zero`: how many grades are below 0 and count as 0.
     """
 
     name: str
@@ -66,6 +66,7 @@ class RankingReport:
     unjudged: tuple[str, ...] = ()
     outside: int = 0
     left_out: bool = False
+    below_zero: int = 0
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     comparisons: dict[str, RunComparison] = field(default_factory=dict)
@@ -115,6 +116,8 @@ class RankingReport:
             notes.append(
                 f"Documents of the run that are not in the first stage: {self.outside:,}; no reranking has these"
             )
+        if self.below_zero:
+            notes.append(f"Grades below 0, which count as 0: {self.below_zero:,}")
         shares = self.judged[[query not in self.missing for query in self.query_ids]]
         if len(shares) and shares.mean() < 1:
             notes.append(f"Judged are {shares.mean():.1%} of the first {self.k}; what is not counts as not relevant")
@@ -148,6 +151,8 @@ def evaluate_ranking(
     Raises `DataError` where a run or the qrels have another form, an id that is no string or a number that is not
     finite, where no query of a run has judgements, and where no query is left.
     """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, which have k={k}; got {metric!r}")
     if queries_without_hit not in WITHOUT_HIT:
@@ -173,6 +178,7 @@ def evaluate_ranking(
         judged_share(run, kept, k, ties=ties),
         **status,
         left_out=left_out,
+        below_zero=sum(grade < 0 for judged in kept.values() for grade in judged.values()),
         intervals=_intervals(values, resamples, seed),
         baselines={key: _means(own) for key, own in measured.items()},
         comparisons=_comparisons(values, measured, tuple(kept), resamples, seed),

@@ -15,8 +15,8 @@ import numpy as np
 from crossenc_kit.evaluation import Scorer, score_pairs
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.ranking_evaluation import FIRST_STAGE, RankingReport, evaluate_ranking
-from crossenc_kit.reranking import candidate_pairs, in_order, rerank
-from crossenc_kit.run_metrics import Qrels, Run, check_judged, check_qrels, check_run, heading, ranked
+from crossenc_kit.reranking import candidate_pairs, in_order, raw_scorer, rerank, warn_at_call
+from crossenc_kit.run_metrics import Qrels, Run, check_judged, check_qrels, check_run, heading, ranked, some
 
 SHOWN = 3  # nDCG, MRR and MAP: what a run of training logs
 Evaluator = Callable[[Scorer], dict[str, float]]
@@ -51,10 +51,12 @@ def ranking_evaluator(
     the first `depth` candidates of `run` are reranked, relevant documents that it lacks count, and `base_ndcg@10`, ...
     are of the run itself; of lists there are such figures with `candidates_in_order`, where their order is that of a
     first stage. `ties`: by default those of trec_eval for a collection, and order-free for lists, which have no ids.
-    Other options are those of `evaluate_ranking`. What cannot be measured raises `DataError` at once.
+    A model is measured by its raw scores, see `reranking.raw_scorer`; other options are those of `evaluate_ranking`.
+    A warning counts judged queries that have no candidates, which count 0. What cannot be measured raises `DataError`
+    at once.
     """
     options: dict[str, Any] = {"k": k, "relevant_from": relevant_from, "gains": gains, "resamples": 0}
-    if queries is None and qrels is None and run is None:
+    if queries is None and qrels is None and run is None and not hasattr(data, "qrels"):
         return _evaluator_of_lists(as_pairs(data), candidates_in_order, {**options, "ties": ties or "order_free"})
     task = as_task(data, queries, qrels, run, depth)
     options["ties"] = ties or "trec_eval"
@@ -73,7 +75,10 @@ def as_task(
     run: Run | None = None,
     depth: int = 100,
 ) -> Task:
-    """A collection and candidates for it, checked; raises `DataError` for ids without a text."""
+    """A collection and candidates for it, checked; raises `DataError` for ids without a text, of qrels and run.
+
+    Queries of the run that have no judgements are left out; judged ones without candidates are counted in a warning.
+    """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
     documents = getattr(data, "documents", data)
@@ -91,7 +96,25 @@ def as_task(
     if not candidates:
         raise DataError("no query that has judgements has candidates in the run: there is nothing to rerank")
     candidate_pairs(queries or {}, documents, in_order(candidates), depth)
+    _check_ids(documents, queries or {}, qrels or {}, run or {})
+    if bare := [query for query in qrels or {} if query not in candidates]:
+        warn_at_call(f"{len(bare)} of {len(qrels or {})} judged queries have no candidates and count 0: {some(bare)}")
     return Task(documents, queries or {}, qrels or {}, candidates)
+
+
+def _check_ids(documents: Any, queries: Mapping[str, str], qrels: Qrels, run: Run) -> None:
+    """Raise `DataError` where queries and relevant documents that are judged or found have no text."""
+    if strange := [query for query in run if query not in queries and query not in qrels]:
+        raise DataError(
+            f"{len(strange)} query ids of the run are not among the {len(queries)} texts given: {some(strange)}"
+        )
+    sought = dict.fromkeys(document for judged in qrels.values() for document, grade in judged.items() if grade > 0)
+    for kind, ids, texts in (("query", qrels, queries), ("relevant document", sought, documents)):
+        if unknown := [name for name in ids if name not in texts]:
+            raise DataError(
+                f"the qrels have {len(unknown)} {kind} ids that are not among the {len(texts)} texts given: "
+                f"{some(unknown)}; add their texts, or take them out"
+            )
 
 
 def evaluate_task(scorer: Scorer, task: Task, **options: Any) -> RankingReport:
@@ -220,6 +243,12 @@ def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -
     """The evaluator of groups of candidates: ids are made of the groups' and candidates' numbers."""
     if pairs.labels is None or pairs.labels.ndim != 1:
         raise DataError("ranking needs one grade a candidate: add a column named label or labels, a list a query")
+    if len(below := np.flatnonzero(np.asarray(pairs.labels) < 0)):
+        row = int(np.searchsorted(pairs.offsets, below[0], side="right")) - 1
+        raise DataError(
+            f"row {row}: the grade of a candidate is {pairs.labels[below[0]]:g}, below 0 ({len(below)} in all); "
+            "grades are 0 or more"
+        )
     if pairs.is_pointwise:
         raise DataError(
             f"all {len(pairs)} queries have one candidate, which leaves nothing to rank; "
@@ -237,7 +266,7 @@ def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -
     evaluate_ranking(qrels, qrels, **options)  # raises now what it would raise in training
 
     def evaluate(model: Scorer) -> dict[str, float]:
-        scores = score_pairs(model, pairs.texts)
+        scores = score_pairs(raw_scorer(model), pairs.texts)
         if scores.ndim != 1:
             raise DataError(f"ranking needs one score a pair, the scorer gave scores of shape {scores.shape}")
         return _shown(evaluate_ranking(table(scores), qrels, first_stage=first_stage, **options))

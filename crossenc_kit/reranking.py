@@ -6,6 +6,7 @@ Queries and documents are `{id: text}` (documents also dicts, see `ranking.read_
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.evaluation import Scorer
-from crossenc_kit.pairs import DataError, check_text
-from crossenc_kit.ranking import read_document
+from crossenc_kit.pairs import DataError
+from crossenc_kit.ranking import check_not_blank, read_document
 from crossenc_kit.ranking_evaluation import evaluate_ranking
-from crossenc_kit.run_metrics import check_run, some
+from crossenc_kit.run_metrics import check_judged, check_qrels, check_run, some
 from crossenc_kit.searches import Run
 
+SATURATING = ("Sigmoid", "Tanh")  # of torch.nn
 PAIRS_AT_ONCE = 16384  # of one call of the scorer: bounds the memory for their tokens
 Candidates = dict[str, list[tuple[str, float]]]  # {query id: [(document id, score)]}, best first
 
@@ -37,13 +39,16 @@ def rerank(
 ) -> Run:
     """A new run: the first `depth` candidates of each query ordered by the scorer, the rest below in their old order.
 
-    The reranked have the scorer's scores; equal ones keep the order of the first stage. The rest, which
-    `keep_rest=False` leaves out, go down in steps of at least 1 from the lowest of them, far enough apart to stay in
-    order in float32. With `depth=0` it is the run as it was. All queries are scored together, `pairs_at_once` at a
-    time. Raises `DataError` for ids without a text and scores that are not finite or not one a pair; a warning counts
-    queries without candidates.
+    The reranked have the scorer's scores, of a model its raw ones (`raw_scorer`); equal ones keep the order of the
+    first stage. The rest, which `keep_rest=False` leaves out, go down in steps of at least 1 from the lowest of them,
+    far enough apart to stay in order in float32. With `depth=0` it is the run as it was. All queries are scored
+    together, `pairs_at_once` at a time. Raises `DataError` for ids without a text, empty texts, and scores that are
+    not finite or not one a pair; a warning counts queries without candidates (those that the run does not name are
+    not in the result either).
     """
     candidates = in_order(run)
+    if keep_rest:
+        _check_known("document", [document for own in run.values() for document in own], documents)
     scores = score_candidates(scorer, queries, documents, candidates, depth, pairs_at_once)
     return {query: _reordered(own, scores[query], keep_rest) for query, own in candidates.items()}
 
@@ -129,7 +134,12 @@ def depth_curve(
     """
     if not depths or min(depths) < 0:
         raise ValueError(f"depths must be one or more numbers that are not negative, got {depths!r}")
+    check_qrels(qrels)
+    check_run(run)
+    check_judged(run, qrels)
     candidates = in_order({query: own for query, own in run.items() if query in qrels})
+    first_stage = {query: dict(own) for query, own in candidates.items()}
+    evaluate_ranking(first_stage, qrels, k=k, **{**options, "resamples": 0})  # raises before anything is scored
     start = time.perf_counter()
     scores = score_candidates(scorer, queries, documents, candidates, max(depths), pairs_at_once)
     seconds = time.perf_counter() - start
@@ -161,9 +171,11 @@ def candidate_pairs(
     ids = [(query, document) for query, own in candidates.items() for document, _ in own[:depth]]
     _check_known("query", [query for query, _ in ids], queries)
     _check_known("document", [document for _, document in ids], documents)
-    asked = {query: check_text(queries[query], f"query {query!r}") for query, _ in ids}
+    asked = {query: queries[query] for query, _ in ids}
     texts = {document: read_document(documents[document], document).text for _, document in ids}
-    return ids, [(asked[query], check_text(texts[document], f"document {document!r}")) for query, document in ids]
+    check_not_blank("query", asked)
+    check_not_blank("document", texts)
+    return ids, [(asked[query], texts[document]) for query, document in ids]
 
 
 def _check_known(kind: str, ids: Sequence[str], texts: Any) -> None:
@@ -185,20 +197,43 @@ def score_candidates(
     depth: int,
     pairs_at_once: int = PAIRS_AT_ONCE,
 ) -> dict[str, np.ndarray]:
-    """The scores of the first `depth` candidates of each query, by its id."""
+    """The scores of the first `depth` candidates of each query, by its id; of a model raw ones, see `raw_scorer`."""
+    scorer = raw_scorer(scorer)
     if depth < 0 or pairs_at_once < 1:
         raise ValueError(f"depth={depth} and pairs_at_once={pairs_at_once}; expected at least 0, and at least 1")
     if empty := [query for query, own in candidates.items() if not own]:
-        warnings.warn(
-            f"{len(empty)} of {len(candidates)} queries have no candidates to rerank: {some(empty)}", stacklevel=3
-        )
+        warn_at_call(f"{len(empty)} of {len(candidates)} queries have no candidates to rerank: {some(empty)}")
     ids, pairs = candidate_pairs(queries, documents, candidates, depth)
     scores = np.empty(len(pairs))
-    for start in range(0, len(pairs), pairs_at_once):
-        block = slice(start, start + pairs_at_once)
-        scores[block] = _checked_scores(scorer(pairs[block]), ids[block])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for start in range(0, len(pairs), pairs_at_once):
+            block = slice(start, start + pairs_at_once)
+            scores[block] = _checked_scores(scorer(pairs[block]), ids[block])
+    for message, kind in {(str(one.message), one.category): None for one in told}:
+        warn_at_call(message, kind)
     ends = np.cumsum([min(depth, len(own)) for own in candidates.values()], dtype=np.int64)
     return dict(zip(candidates, np.split(scores, ends[:-1]), strict=False))
+
+
+def raw_scorer(scorer: Any) -> Scorer:
+    """A scorer whose scores stay apart: of a model with one label, its raw ones.
+
+    The sigmoid (or tanh) that such a model applies by default rises with its raw score, so the order is the same,
+    but in float32 it is exactly 1 for raw scores above about 17, and documents that differ become equal.
+    """
+    activation = type(getattr(scorer, "activation_fn", None)).__name__
+    if activation in SATURATING and getattr(scorer, "num_labels", 0) == 1 and hasattr(scorer, "predict"):
+        return lambda pairs: scorer.predict(pairs, activation_fn="identity")
+    return scorer
+
+
+def warn_at_call(message: str, kind: type[Warning] = UserWarning) -> None:
+    """Warn of the line that called the package, however deep the call is."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("crossenc_kit."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)
 
 
 def _checked_scores(scores: Any, ids: list[tuple[str, str]]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def search_with(scores_of: Callable[[Sequence[str]], Iterable[tuple[np.ndarray, 
     def search(queries: Mapping[str, str], k: int = 100, include: Include | None = None) -> Run:
         check_depth(k)
         asked = ids_of(queries, "query", least=0)
+        _check_include(include, queries)
         run: Run = {}
         nothing = []
         for query, (scores, floor) in zip(asked, scores_of(list(queries.values())), strict=True):
@@ -61,19 +63,38 @@ def draws(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def ids_of(texts: Mapping[str, str], kind: str, least: int = 1) -> list[str]:
-    """The ids of a mapping from id to text, after a look at the texts."""
+    """The ids of a mapping from id to text; raises `DataError` for ids that are no strings, and for blank texts."""
     if not isinstance(texts, Mapping):
         raise DataError(f"expected the texts as a mapping {{{kind} id: text}}, got {type(texts).__name__}")
     if len(texts) < least:
         raise DataError(f"there are no {'queries' if kind == 'query' else kind + 's'} to search")
+    blank = []
     for name, text in texts.items():
-        check_text(text, f"{kind} {name!r}")
+        if not isinstance(name, str):
+            raise DataError(f"the {kind} id {name!r} is {type(name).__name__}; ids are strings, use str() on it")
+        if not check_text(text, f"{kind} {name!r}").strip():
+            blank.append(name)
+    if blank:
+        raise DataError(f"{kind} {blank[0]!r}: the text is blank ({len(blank):,} of {len(texts):,} such); leave it out")
     return list(texts)
 
 
-def check_depth(k: int, name: str = "k") -> None:
-    if k < 1:
-        raise ValueError(f"{name} must be at least 1, got {k}")
+def check_depth(k: int, name: str = "k", least: int = 1) -> None:
+    """Raise `ValueError` unless a count is a whole number of at least `least`."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise ValueError(f"{name} is {k!r}; expected a whole number")
+    if k < least:
+        raise ValueError(f"{name} must be at least {least}, got {k}")
+
+
+def _check_include(include: Include | None, queries: Mapping[str, str]) -> None:
+    if include is None:
+        return
+    if not isinstance(include, Mapping):
+        raise DataError(f"include: expected {{query id: document ids}}, got {type(include).__name__}")
+    strangers = [query for query in include if query not in queries]
+    if strangers:
+        raise DataError(f"include has {len(strangers):,} queries that are not asked, the first {strangers[0]!r}")
 
 
 def _row(row_of: Mapping[str, int], document: str, query: str) -> int:

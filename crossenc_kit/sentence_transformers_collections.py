@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.collection import UNANSWERED, Collection, check_run
 from crossenc_kit.first_stages import bm25_run
 from crossenc_kit.pairs import DataError
 from crossenc_kit.ranking_readers import read_ranking
@@ -158,12 +159,28 @@ def _from_folder(folder: Path, split: str, rerank_k: int) -> list[Sample]:
         run = read_run(path)
         best = {query: ranked(found)[:rerank_k] for query, found in run.items()}
         collection = read_ranking(folder, split, document_ids={name for own in best.values() for name in own})
+        _check(
+            folder.name, {query: {name: run[query][name] for name in own} for query, own in best.items()}, collection
+        )
+    for note in collection.notes:
+        if note.startswith(UNANSWERED):
+            logger.warning("%s: %s; each counts 0", folder.name, note)
     texts = collection.documents
     return [
         _sample(text, [texts[name] for name in collection.relevant(query)], run.get(query, {}), texts, rerank_k)
         for query, text in collection.queries.items()
         if query in collection.qrels
     ]
+
+
+def _check(name: str, run: Mapping[str, Mapping[str, float]], collection: Collection) -> None:
+    """Log what of a run does not fit the judgements; raise `DataError` where it is of other queries."""
+    try:
+        notes = check_run(run, collection, unknown="count")
+    except DataError as error:
+        raise DataError(f"{name}: {error}; is the run of this split?") from error
+    for note in notes:
+        logger.warning("%s: %s", name, note)
 
 
 def _run_of(folder: Path, split: str) -> Path | None:

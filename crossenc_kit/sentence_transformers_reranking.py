@@ -46,6 +46,7 @@ class CERerankingEvaluator(Evaluator):
         self.groups = {number: group for number, group in groups.items() if 0 < sum(group.grades) < len(group.grades)}
         if not self.groups:
             raise DataError("no sample has both positives and negatives: there is nothing to rank")
+        _warn_of_repeated(f"{type(self).__name__} {name}".rstrip(), self.groups)
         logger.info("%s of %s samples have positives and negatives", len(self.groups), len(groups))
 
     def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
@@ -68,7 +69,10 @@ class CrossEncoderRerankingEvaluator(Evaluator):
     sentence-transformers, and flatters: a first stage that finds nothing looks as good as one that finds everything.
     Here it is off unless asked for; a missed positive is then no candidate, which lowers the figures only of a sample
     where all are missed.
-    `base_` counts missed positives as ranked below everything else, whichever is chosen.
+    `base_` counts missed positives as ranked below everything else, whichever is chosen, as in sentence-transformers.
+    So without `always_rerank_positives` the model's MAP and nDCG are over found positives only, those of `base_` over
+    all: even the order left as it was is above `base_` where positives were missed. `evaluate_ranking` has both over
+    all positives.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class CrossEncoderRerankingEvaluator(Evaluator):
         super().__init__(name, write_csv, suffix=f"_@{self.at_k}")
         self.samples, self.always_rerank_positives = _samples(samples), always_rerank_positives
         self.groups = {i: _ranked(sample, i, always_rerank_positives) for i, sample in enumerate(self.samples)}
+        _warn_of_repeated(f"{type(self).__name__} {name}".rstrip(), self.groups)
         self.options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
         self.answer({}, f"ndcg@{self.at_k}")
 
@@ -114,6 +119,24 @@ class CrossEncoderRerankingEvaluator(Evaluator):
         logger.info("%s, first stage of %s samples: %s", title, count, said)
         if self.always_rerank_positives:
             logger.info("%s: positives that the first stage missed were reranked too, which flatters", title)
+        else:
+            logger.info("%s: the model's figures are over found positives only, base_ counts missed ones", title)
+
+
+def _warn_of_repeated(title: str, groups: Mapping[int, Candidates]) -> None:
+    """Log samples that have one text as several candidates, each of which counts, as in sentence-transformers."""
+    repeated = [number for number, group in groups.items() if len(set(group.texts)) < len(group.texts)]
+    both = [
+        i for i in repeated if len(set(zip(groups[i].texts, groups[i].grades, strict=True))) > len({*groups[i].texts})
+    ]
+    for what, found in (
+        ("have a text more than once among their candidates, and each counts", repeated),
+        ("have a text both as a positive and as a negative", both),
+    ):
+        if found:
+            logger.warning(
+                "%s: %s of %s samples %s; the first is sample %s", title, len(found), len(groups), what, found[0]
+            )
 
 
 def _metrics(scores: Any, grades: Sequence[int], k: int) -> tuple[float, float, float]:

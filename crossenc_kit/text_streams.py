@@ -7,6 +7,7 @@ file counts such lines and names the first.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Collection as Ids
@@ -64,7 +65,8 @@ def iter_triples(
     """Yield (query, positive, negative) of a tab-separated file, MS MARCO's triples.train.small.tsv or qidpidtriples.*.
 
     The three are as they stand: texts, or ids. `queries` and `documents`, id to text, put texts in the place of ids;
-    an id that they have not is malformed, as is a line that has not three cells or an empty one.
+    an id that they have not is malformed, as is a line that has not three cells or an empty one. A file without lines
+    is a `DataError`.
     """
     bad = MalformedLines(path, malformed)
 
@@ -76,20 +78,21 @@ def iter_triples(
             positive, negative = (_lookup(documents, name, "document") for name in (positive, negative))
         return query, positive, negative
 
-    return _warning((row for _, row in usable(lines_of(path, encoding), parse, bad)), bad)
+    return _warning((row for _, row in usable(_some_lines(path, encoding), parse, bad)), bad)
 
 
 def iter_top1000(path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8") -> Iterator[Candidate]:
     """Yield the `Candidate`s of a tab-separated file `query id, passage id, query, passage`, MS MARCO's top1000.*.
 
-    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one.
+    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one. A file
+    without lines is a `DataError`.
     """
     bad = MalformedLines(path, malformed)
 
     def parse(line: str) -> Candidate:
         return Candidate(*_cells(line, ("query id", "passage id", "query", "passage")))
 
-    return _warning((row for _, row in usable(lines_of(path, encoding), parse, bad)), bad)
+    return _warning((row for _, row in usable(_some_lines(path, encoding), parse, bad)), bad)
 
 
 def read_texts(
@@ -134,6 +137,15 @@ def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf
     names = [name.lower() for name in first.split("\t")]
     has_header = len(names) == 2 and names[0] in ID_NAMES and names[1] in TEXT_NAMES
     return usable((line for line in lines if not (has_header and line[1] == first)), _tsv_row, bad)
+
+
+def _some_lines(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that has some."""
+    lines = lines_of(path, encoding)
+    first = next((row for row in lines if row[1]), None)
+    if first is None:
+        raise DataError(f"{path}: the file has no lines")
+    return itertools.chain([first], lines)
 
 
 def _tsv_row(line: str) -> TextRow:

@@ -118,11 +118,19 @@ def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], t
 def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]], form: str = "trec") -> Path:
     """Write judgements as TREC's `query 0 document grade`, or by `form="beir"` as its three columns with a header.
 
-    In the order given, in one move, gzipped if `path` ends in .gz. Raises `DataError` as `write_run` does.
+    In the order given, in one move, gzipped if `path` ends in .gz. Raises `DataError` as `write_run` does, and for
+    grades below 0.
     """
     if form not in QREL_FORMS:
         raise ValueError(f"form must be one of {', '.join(QREL_FORMS)}; got {form!r}")
     check_qrels(qrels)
+    below = [(query, document) for query, judged in qrels.items() for document in judged if judged[document] < 0]
+    if below:
+        query, document = below[0]
+        raise DataError(
+            f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
+            f"({len(below):,} such), which would not read back; make it 0"
+        )
     line = "{} 0 {} {}\n" if form == "trec" else "{}\t{}\t{}\n"
     rows = [
         line.format(query, document, _plain(grade))

@@ -16,25 +16,25 @@ from crossenc_kit.pairs import DataError
 DOCUMENTS = {
     "mat": "The cat sat on the mat.",
     "dog": "A dog sat.",
-    "empty": "",
+    "empty": "?",
     "cats": "the cat and the cat",
 }
 WORDS = [f"w{number}" for number in range(30)]
 
 
 def random_texts(rng, count, longest=12):
-    """Texts of frequent and rare words, some of them empty."""
+    """Texts of frequent and rare words, some of them without any."""
     odds = 1 / np.arange(1, len(WORDS) + 1)
     sizes = rng.integers(0, longest, count)
-    return {f"{i}": " ".join(rng.choice(WORDS, size, p=odds / odds.sum())) for i, size in enumerate(sizes)}
+    return {f"{i}": " ".join(rng.choice(WORDS, size, p=odds / odds.sum())) or "?" for i, size in enumerate(sizes)}
 
 
 def bm25_by_formula(documents, query, method, k1, b, delta=0.5):
     """Every document's score, the formulas of Kamphuis et al. 2020 one word after the other."""
-    texts = [text.split() for text in documents.values()]
+    texts = [first_stages.terms(text) for text in documents.values()]
     mean = sum(map(len, texts)) / len(texts)
     total = np.zeros(len(texts))
-    for word in query.split():
+    for word in first_stages.terms(query):
         df = sum(word in text for text in texts)
         if not df:
             continue
@@ -105,7 +105,7 @@ class TestBM25:
             assert list(bm25_run(documents, {"q": "words"}, k)["q"]) == list("zyxwv")[:k]
 
     def test_queries_without_a_known_word_are_empty_and_counted(self):
-        queries = {"found": "cat", "unknown": "zebra", "nothing": "", "marks": "?!"}
+        queries = {"found": "cat", "unknown": "zebra", "nothing": "...", "marks": "?!"}
         with pytest.warns(UserWarning, match=r"3 of 4 queries found nothing, .*'unknown', 'nothing', 'marks'"):
             run = bm25_run(DOCUMENTS, queries)
         assert [len(run[query]) for query in queries] == [2, 0, 0, 0]
@@ -133,10 +133,10 @@ class TestBM25:
         assert first_stages.terms("Don't, a B-2 Naïve B!") == ["don", "t", "a", "b", "2", "naïve", "b"]
 
     @settings(max_examples=30)
-    @given(st.lists(st.text("ab ", max_size=8), min_size=1, max_size=6), st.text("abc ", max_size=6))
+    @given(st.lists(st.text("ab?", max_size=8).map("{} ?".format), min_size=1, max_size=6), st.text("abc?", min_size=1))
     def test_the_scorer_is_the_run(self, texts, query):
-        documents = dict(enumerate(texts))
-        if not any(text.split() for text in texts):
+        documents = {str(row): text for row, text in enumerate(texts)}
+        if not any(map(first_stages.terms, texts)):
             with pytest.raises(DataError, match=f"none of the {len(texts)} documents has a word"):
                 bm25_scorer(documents)
             return
@@ -154,15 +154,25 @@ class TestBM25:
     def test_what_cannot_be_searched(self):
         for call, message in (
             (lambda: bm25_run({}, {"q": "a"}), "no documents"),
-            (lambda: bm25_run({"a": "...", "b": ""}, {"q": "a"}), "none of the 2 documents has a word"),
+            (lambda: bm25_run({"a": "...", "b": "?"}, {"q": "a"}), "none of the 2 documents has a word"),
             (lambda: bm25_run({"a": None}, {"q": "a"}), "document 'a': the text is missing"),
             (lambda: bm25_run(DOCUMENTS, {"q": 3}), "query 'q': expected a string, got int '3'"),
+            (lambda: bm25_run({"a": "x", "b": " "}, {"q": "a"}), "document 'b': the text is blank .1 of 2 such"),
+            (lambda: bm25_scorer({"a": "", "b": " "}), "document 'a': the text is blank .2 of 2 such"),
+            (lambda: bm25_run(DOCUMENTS, {"q": "a", "r": ""}), "query 'r': the text is blank .1 of 2 such"),
+            (lambda: bm25_run({7: "x"}, {"q": "a"}), "the document id 7 is int; ids are strings, use str"),
+            (lambda: bm25_run(DOCUMENTS, {7: "x"}), "the query id 7 is int; ids are strings, use str"),
+            (lambda: bm25_run(DOCUMENTS, {"q": "a"}, include={"zz": ["mat"]}), "include has 1 queries .*first 'zz'"),
+            (lambda: bm25_run(DOCUMENTS, {"q": "a"}, include=["mat"]), "include: expected {query id: .*got list"),
             (lambda: bm25_run(["a"], {"q": "a"}), r"mapping \{document id: text\}, got list"),
         ):
             with pytest.raises(DataError, match=message):
                 call()
         for options, message in (
             ({"k": 0}, "k must be at least 1, got 0"),
+            ({"k": 2.5}, "k is 2.5; expected a whole number"),
+            ({"k": None}, "k is None; expected a whole number"),
+            ({"k": True}, "k is True; expected a whole number"),
             ({"method": "bm26"}, "method is 'bm26'; expected one of lucene, robertson"),
             ({"k1": -1}, "k1 is -1 and b is 0.75"),
             ({"b": 2}, "k1 is 1.5 and b is 2"),

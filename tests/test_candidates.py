@@ -168,6 +168,21 @@ class TestIds:
         with pytest.raises(DataError, match=r"1 of 3 ids are not among the documents given: '12'"):
             read_candidates(self.TRIPLETS, queries=QUERIES, documents={"10": "a", "11": "b"})
 
+    def test_ids_that_are_numbers_are_those_of_the_texts(self):
+        texts = {"queries": {1: "why", 2: "how"}, "documents": {int(name): text for name, text in DOCUMENTS.items()}}
+        assert tuple(groups(read_candidates(self.TRIPLETS, **texts))) == self.EXPECTED
+        rows = [{"query_id": 1, "doc_ids": [10, "12"], "labels": [1, 0]}]
+        assert groups(read_candidates(rows, **texts)) == [("why", {"because": 1, "NA": 0})]
+
+    def test_an_id_that_has_two_texts(self):
+        rows = [("10", "because"), ("11", "so"), ("12", "NA"), ("9", "a"), ("9", "b")]  # nobody asks for 9
+        for again in (rows, [*rows, ("11", "so")]):
+            assert tuple(groups(read_candidates(self.TRIPLETS, queries=QUERIES, documents=again))) == self.EXPECTED
+        message = "the id '11' is there a second time, with another text, among the documents given"
+        for documents in ([*rows, ("11", "zz")], dict(rows) | {11: "zz"}):
+            with pytest.raises(DataError, match=message):
+                read_candidates(self.TRIPLETS, queries=QUERIES, documents=documents)
+
 
 class TestRows:
     def test_ids_beside_texts_are_tags(self):
@@ -202,10 +217,20 @@ class TestRows:
         streamed = read_candidates(data.to_iterable_dataset(), limit=2)
         assert streamed.fingerprint() == read_candidates(data, limit=2).fingerprint()
 
+    def test_blank_texts_and_labels_below_0(self):
+        rows = [{"query": "why", "docs": ["a", " ", ""], "labels": [1, -1, -2]}]
+        pairs = read_candidates(rows)
+        assert pairs.notes[1:] == ("blank documents: 2 (the first of query 'why')", "labels below 0: 2")
+        assert read_candidates([{"query": "why", "passage": "a", "score": -2.5}]).notes == ("from the data set given",)
+        with pytest.raises(DataError, match="row 1, column 'query': the query is blank"):
+            read_candidates([*rows, {"query": " ", "docs": ["a"], "labels": [1]}])
+
     @pytest.mark.parametrize("option", ["depth", "limit"])
     def test_wrong_arguments(self, option):
         with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
             read_candidates(MS_MARCO, **{option: 0})
+        with pytest.raises(ValueError, match=f"{option} is 2.5; expected a whole number"):
+            read_candidates(MS_MARCO, **{option: 2.5})
         with pytest.raises(ValueError, match="read_candidates needs a source"):
             read_candidates(None)
 
@@ -231,6 +256,13 @@ class TestJoining:
             "documents that had several labels for a query, the highest kept: 1",
         )
         assert triples_as_pairs(self.ROWS, by_query=False).texts == as_pairs(list(self.ROWS)).texts
+
+    def test_a_negative_that_is_its_positive_is_warned_of(self):
+        message = r"negative is their positive: 2 of 6 \(the first is row 4\); they teach nothing"
+        with pytest.warns(UserWarning, match=message) as caught:
+            pairs = triples_as_pairs([*self.ROWS, ("who", "a", "a"), ("who", "b", "b")])
+        assert caught[0].filename == __file__
+        assert groups(pairs)[2] == ("who", {"a": 1, "b": 1})
 
     def test_only_the_first_triples_are_read(self, tmp_path):
         path = tmp_path / "triples.tsv"

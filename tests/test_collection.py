@@ -128,7 +128,7 @@ class TestWhatIsChecked:
                 {"x": {"d1": 1.0}},
                 r"none of the run's 1 queries is in the collection: 'x'; the collection's begin.*'q1'",
             ),
-            ({}, r"none of the run's 0 queries"),
+            ({}, "^the run has no queries: there are no candidates"),
             ({"q1": {"d1": math.nan}}, r"query 'q1', document 'd1': the score is nan"),
             ({"q1": {"d1": np.float32("inf")}}, r"query 'q1', document 'd1': the score is .*inf"),
             ({"q1": {"d1": "high"}}, r"query 'q1', document 'd1': the score is 'high'"),

@@ -238,6 +238,23 @@ class TestErrors:
         with pytest.raises(DataError, match=r"has a collection under two names: NanoNQ, nq$"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
 
+    def test_a_run_of_other_queries(self, tmp_path, caplog):
+        a_collection(tmp_path / "nq", run={"q8": ["d1"], "q9": ["d2"]})
+        message = r"^nq: none of the run's 2 queries is in the collection: 'q8', 'q9'; .*; is the run of this split\?$"
+        with pytest.raises(DataError, match=message):
+            CrossEncoderNanoBEIREvaluator(folder=tmp_path)
+        a_collection(tmp_path / "some/nq", run={"q1": ["d1"], "q9": ["d2"]})
+        CrossEncoderNanoBEIREvaluator(folder=tmp_path / "some")
+        assert "nq: queries of the run that the collection has not, left out: 1 ('q9')" in caplog.messages
+        assert "nq: queries without candidates: 1 ('q2')" in caplog.messages
+
+    def test_queries_without_a_relevant_document_are_told_of(self, tmp_path, caplog):
+        folder = a_collection(tmp_path / "nq")
+        rows = "query-id\tcorpus-id\tscore\nq1\td1\t0\nq2\td2\t1\n"
+        (folder / "qrels/test.tsv").write_text(rows, encoding="utf-8")
+        CrossEncoderNanoBEIREvaluator(folder=tmp_path)
+        assert caplog.messages == ["nq: queries without a relevant document: 1 ('q1'); each counts 0"]
+
     def test_a_run_of_another_corpus(self, tmp_path):
         a_collection(tmp_path / "nq", run={"q1": ["d9"]})
         with pytest.raises(DataError, match=r"1 of 1 document_ids are not in the corpus: 'd9'"):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossenc_kit import depth_curve, rerank
+from crossenc_kit.pairs import DataError
 from crossenc_kit.ranking_evaluation import evaluate_ranking
 from crossenc_kit.retrieval import word_overlap
 from crossenc_kit.tables import read_jsonl, read_tsv
@@ -57,6 +58,19 @@ def test_a_point_is_reranking_at_its_depth(run, depths):
         assert point.metrics == report.means
         assert point.intervals == {}
         assert all(point.metrics[name] <= best + 1e-12 for name, best in point.ceiling.items())
+
+
+def test_what_is_wrong_is_said_before_anything_is_scored():
+    def scorer(pairs):
+        raise AssertionError("nothing is to be scored")
+
+    arguments = (scorer, QUERIES, DOCUMENTS, RUN)
+    with pytest.raises(ValueError, match="gains must be one of"):
+        depth_curve(*arguments, QRELS, gains="foo")
+    with pytest.raises(DataError, match=r"the qrels, query 'q1': expected \{document id: grade\}, got list"):
+        depth_curve(*arguments, {"q1": ["c"]})
+    with pytest.raises(DataError, match="the run: no query has judgements"):
+        depth_curve(*arguments, {"other": {"a": 1}})
 
 
 def test_queries_without_judgements_are_not_scored():

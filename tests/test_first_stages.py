@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ class TestDense:
         documents = {
             f"{i}": f"the {word} is {word}" for i, word in enumerate(["cat", "dog", "house", "car", "book", "day"])
         }
-        queries = {"q": "a cat and a dog", "r": "", "s": "the house is old"}
+        queries = {"q": "a cat and a dog", "r": "?", "s": "the house is old"}
         encode = encoder("tiny")
         hits = semantic_search(encode(list(queries.values())), encode(list(documents.values())), top_k=6)
         run = dense_run(documents, queries, encode=encode)
@@ -92,15 +93,18 @@ class TestDense:
 
 class TestOverlapAndRandom:
     @settings(max_examples=40)
-    @given(st.lists(st.text("abc ", max_size=8), min_size=1, max_size=6), st.text("abcd ", max_size=6))
+    @given(
+        st.lists(st.text("abc? ", max_size=8).filter(str.strip), min_size=1, max_size=6),
+        st.text("abcd? ", max_size=6).filter(str.strip),
+    )
     def test_overlap_is_that_of_every_pair(self, texts, query):
-        documents = dict(enumerate(texts))
+        documents = {str(row): text for row, text in enumerate(texts)}
         expected = word_overlap([(query, text) for text in texts])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run = overlap_run(documents, {"q": query}, 3)["q"]
         order = [row for row in np.argsort(-expected, kind="stable") if expected[row] > 0][:3]
-        assert list(run) == order
+        assert list(run) == [str(row) for row in order]
         assert list(run.values()) == pytest.approx([expected[row] for row in order])
 
     def test_random_documents(self):
@@ -111,7 +115,21 @@ class TestOverlapAndRandom:
         assert all(180 < counts[document] < 300 for document in documents)  # 240 expected, deviation 12
         assert random_run(documents, {"q7": "other"}, 2)["q7"] == run["q7"]
         assert random_run(documents, queries, 2, seed=1) != run
-        assert list(random_run(documents, {"q": ""}, 99)["q"].values()) == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+        assert list(random_run(documents, {"q": "?"}, 99)["q"].values()) == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+
+
+@pytest.mark.parametrize("search", [overlap_run, random_run, partial(dense_run, encode=letters)])
+def test_blank_texts_and_ids_that_are_no_strings(search):
+    for documents, queries, message in (
+        ({"a": "a", "b": " ", "c": ""}, {"q": "a"}, "document 'b': the text is blank .2 of 3 such.; leave it out"),
+        ({"a": "a"}, {"q": "a", "r": "\n"}, "query 'r': the text is blank .1 of 2 such"),
+        ({7: "a"}, {"q": "a"}, "the document id 7 is int; ids are strings"),
+        ({"a": "a"}, {7: "a"}, "the query id 7 is int; ids are strings"),
+    ):
+        with pytest.raises(DataError, match=message):
+            search(documents, queries)
+    with pytest.raises(ValueError, match=r"k is 2\.5; expected a whole number"):
+        search({"a": "a"}, {"q": "a"}, 2.5)
 
 
 class TestFusion:
@@ -142,10 +160,14 @@ class TestFusion:
             (([],), "fusion needs a list of runs"),
             ((FIRST,), "fusion needs a list of runs"),
             (([FIRST], -1), "k is -1; it must be above -1"),
+            (([FIRST], None), "k is None; it must be above -1"),
             (([FIRST], 60, [1, 2]), r"weights is \[1, 2\]; expected 1 numbers"),
             (([FIRST], 60, [-1]), "not negative"),
             (([FIRST], 60, None, 0), "depth must be at least 1, got 0"),
-            (([{"q": {"a": math.nan}}],), "run 0, query 'q': a score is NaN"),
+            (([FIRST, {"q": {"a": math.nan}}],), "run 1, query 'q', document 'a': the score is nan"),
+            (([{"q": {"a": None}}],), "run 0, query 'q', document 'a': the score is None"),
+            (([{"q": ["a"]}],), "run 0, query 'q': expected {document id: score}, got list"),
+            (([FIRST], 60, None, 2.5), "depth is 2.5; expected a whole number"),
         ):
             with pytest.raises(ValueError, match=message):
                 reciprocal_rank_fusion(*arguments)

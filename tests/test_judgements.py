@@ -37,6 +37,25 @@ class TestHidden:
     def test_at_least_one_is_kept(self):
         with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
             hide_positives(QRELS, 0)
+        with pytest.raises(ValueError, match=r"keep is 1\.5; expected a whole number"):
+            hide_positives(QRELS, 1.5)
+
+    @pytest.mark.parametrize(
+        ("qrels", "message"),
+        [
+            ({"q": ["a"]}, "the qrels, query 'q': expected {document id: grade}, got list"),
+            ({"q": {"a": math.nan}}, "the qrels, query 'q', document 'a': the grade is nan"),
+            ({"q": {"a": "1"}}, "the qrels, query 'q', document 'a': the grade is '1'"),
+            ({"q": {"a": None}}, "the qrels, query 'q', document 'a': the grade is None"),
+        ],
+    )
+    def test_what_are_no_judgements(self, qrels, message):
+        with pytest.raises(DataError, match=message):
+            hide_positives(qrels)
+        with pytest.raises(DataError, match=message):
+            false_negative_rate({"q": ["b"]}, qrels)
+        with pytest.raises(DataError, match=message.replace("the qrels", "the hidden qrels")):
+            false_negative_rate({"q": ["b"]}, QRELS, hidden=qrels)
 
 
 class TestFalseNegatives:
@@ -56,6 +75,17 @@ class TestFalseNegatives:
         assert found[1:] == (0, 0, 0, 1)
         with pytest.raises(DataError, match="there are no negatives to look at"):
             false_negative_rate({"q": []}, QRELS)
+
+    def test_what_are_no_negatives_of_these_judgements(self):
+        with pytest.raises(DataError, match=r"the negatives: no query has judgements. Its queries: 'z'; .* 'q', 'r'"):
+            false_negative_rate({"z": ["a"]}, QRELS)
+        assert false_negative_rate({"z": ["a"]}, QRELS, hidden={"z": {"a": 1}}).rate == 1
+        with pytest.raises(DataError, match=r"the negatives of query 'q': expected document ids, got 'abc'"):
+            false_negative_rate({"q": "abc"}, QRELS)
+        with pytest.raises(DataError, match="the negatives of query 'q': the document id 7 is no string"):
+            false_negative_rate({"q": ["a", 7]}, QRELS)
+        with pytest.raises(DataError, match=r"expected the negatives as \{query id: document ids\}, got list"):
+            false_negative_rate(["a"], QRELS)
 
 
 @pytest.mark.skipif(

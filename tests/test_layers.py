@@ -229,6 +229,12 @@ def test_every_public_name_is_there(name):
     assert name in dir(crossenc_kit)
 
 
+def test_a_star_brings_the_public_names():
+    names = {}
+    exec("from crossenc_kit import *", names)
+    assert names.keys() - {"__builtins__"} == crossenc_kit.PUBLIC.keys()
+
+
 def test_files_are_attributes_and_other_names_are_not():
     assert crossenc_kit.metrics.__name__ == "crossenc_kit.metrics"
     assert "metrics" in dir(crossenc_kit)

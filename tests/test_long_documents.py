@@ -122,7 +122,7 @@ def test_every_window_is_scored_in_one_call_with_its_query_and_first_scores_no_o
     assert calls == [every, [("p", "1 2"), ("q", "4"), ("r", "1 2")]]
 
 
-@given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=6), SIZES, st.integers(1, 4))
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), max_size=6), SIZES, st.integers(1, 4))
 def test_aggregates_are_those_of_each_documents_windows(documents, size, k):
     texts = [" ".join(map(str, own)) for own in documents]
     each = [[float(numbers([("q", window)])[0]) for window in words_of(text, size)] for text in texts]
@@ -250,3 +250,10 @@ def test_a_report_of_nothing_cut(model):
     assert str(truncation_report(model, [])).startswith("0 pairs")
     with pytest.raises(DataError, match="1 ids for 2 pairs; give one a pair"):
         truncation_report(model, [("a", "b")] * 2, ["x"])
+
+
+def test_empty_texts_are_refused():
+    with pytest.raises(DataError, match=r"^document of pair 1 is empty \(1 of 2 are\)"):
+        chunked(lambda pairs: np.zeros(len(pairs)))([("q", "a b"), ("q", " ")])
+    with pytest.raises(DataError, match=r"^query of pair 0 is empty \(1 of 1 are\)"):
+        score_chunks(lambda pairs: np.zeros(len(pairs)), [("", "a b")])

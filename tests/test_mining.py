@@ -119,9 +119,11 @@ class TestByHand:
         assert mined.positives == {"q": {"p": 5.0}, "r": {"s": 1.0}}
         assert len(asked) == 1
         assert len(asked[0]) == 8
-        for wrong in (lambda pairs: np.ones((len(pairs), 2)), lambda pairs: [math.nan] * len(pairs)):
-            with pytest.raises(DataError, match=r"scores of shape \(8,.*; expected \(8,\), all finite"):
-                mine(cross_encoder=wrong)
+        with pytest.raises(DataError, match=r"scores of shape \(8, 2\); expected \(8,\), one a pair"):
+            mine(cross_encoder=lambda pairs: np.ones((len(pairs), 2)))
+        broken = {document: math.nan if document[-1] in "bd" else 1.0 for document in DOCUMENTS.values()}
+        with pytest.raises(DataError, match=r"gave nan for query 'q', document 'b' \(2 of 8 scores are not finite\)"):
+            mine(cross_encoder=lambda pairs: [broken[document] for _, document in pairs])
 
 
 class TestStatistics:
@@ -141,6 +143,22 @@ class TestStatistics:
         for line in ("2 of 4 queries, 2 negatives each", "no positive, left out: 1 ('alone')", "margins: mean 0.033"):
             assert line in repr(mined)
         assert "fewer negatives, kept with what there is: 1 ('r')" in mined.pairs.notes[-3]
+
+    def test_what_only_the_judgements_or_only_the_run_has_is_counted(self):
+        counts = ("queries_only_in_run", "judged_without_text", "grades_below_zero")
+        assert [mine().statistics[name] for name in counts] == [0, 0, 0]
+        assert "below 0" not in repr(mine())
+        qrels = {"q": {"p": 1, "a": -2, "unseen": 0, "gone": -1}, "r": {"s": 1}}
+        mined = mine(qrels, RUN | {"z": {"nowhere": 1.0}})
+        assert found(mined) == "ab"  # a grade below 0 is a negative
+        assert [mined.statistics[name] for name in counts] == [1, 2, 2]
+        for line in (
+            "queries of the run that are not among the queries: 1",
+            "judged documents, no positives, that are not among the documents: 2",
+            "grades below 0, taken as not relevant: 2",
+        ):
+            assert line in mined.pairs.notes
+            assert line in repr(mined)
 
     def test_queries_that_lack_some_can_be_left_out(self):
         mined = mine(drop_short=True)
@@ -220,15 +238,29 @@ def test_what_cannot_be_mined():
     for options, message in (
         ({"qrels": {"q": {"nowhere": 1}}}, "1 positives are not among the documents, the first 'nowhere' of query 'q'"),
         (
-            {"qrels": {1: {"p": 1}}},
-            "none of the 2 queries has a document of grade 1 or more; .* such as 1, the queries 'q'",
+            {"qrels": {"1": {"p": 1}}},
+            "none of the 2 queries has a document of grade 1 or more; .* such as '1', the queries 'q'",
         ),
         ({"qrels": {"q": {"p": 0}}}, "none of the 2 queries has a document of grade 1 or more"),
-        ({"qrels": {"q": {"p": "yes"}}}, "query 'q', document 'p': the grade is 'yes'; expected a number"),
+        ({"qrels": {"q": {"p": "yes"}}}, "query 'q', document 'p': the grade is 'yes'; expected a finite number"),
+        ({"qrels": {}}, "the qrels are empty: no query has a positive"),
+        ({"qrels": {1: {"p": 1}}}, "the query id 1 is int; ids are strings"),
+        ({"qrels": {"q": ["p"]}}, "the qrels, query 'q': expected {document id: grade}, got list"),
+        ({"qrels": {"q": 1}}, "the qrels, query 'q': expected {document id: grade}, got int"),
         ({"qrels": {"q": {"p": math.nan}}}, "the grade is nan"),
-        ({"run": {"q": {"x": 1.0}}}, "the run's document 'x' of query 'q': it is not among the documents"),
-        ({"run": {"q": {"a": math.nan}}}, "the run's document 'a' of query 'q': the score is nan"),
-        ({"run": {}}, r"no query has a negative: .*no negative, left out: 2 \('q', 'r'\)"),
+        ({"run": {"q": {"x": 1.0}}}, "the run's document 'x' of query 'q' is not among the documents .1 such"),
+        ({"run": {"q": {"a": math.nan}}}, "the run, query 'q', document 'a': the score is nan"),
+        ({"run": {**RUN, "z": {"a": math.nan}}}, "the run, query 'z', document 'a': the score is nan"),
+        ({"run": {"q": {"a": None}}}, "the run, query 'q', document 'a': the score is None"),
+        ({"run": {"q": {"a": "1"}}}, "the run, query 'q', document 'a': the score is '1'"),
+        ({"run": {"q": ["a"]}}, "the run, query 'q': expected {document id: score}, got list"),
+        ({"run": None, "first_stage": lambda queries, k: {"q": ["a"]}}, "the first stage's run, query 'q': expected"),
+        ({"run": {}}, "the run: none of its queries is one that has a positive. Its queries: none; those: 'q', 'r'"),
+        ({"run": {"7": {"a": 1.0}}}, "the run: none of its queries .* Its queries: '7'; those: 'q', 'r'"),
+        ({"run": {"q": {}, "r": {}}}, r"no query has a negative: .*no negative, left out: 2 \('q', 'r'\)"),
+        ({"documents": {**DOCUMENTS, "p": " ", "a": ""}}, "document 'p': the text is blank .2 of 8 such"),
+        ({"queries": {"q": "question", "r": ""}}, "query 'r': the text is blank .1 of 2 such"),
+        ({"queries": {7: "question"}}, "the query id 7 is int; ids are strings"),
         ({"documents": {}}, "there are no documents"),
         ({"queries": {}}, "there are no queries"),
     ):
@@ -236,7 +268,10 @@ def test_what_cannot_be_mined():
             mine(**options)
     for options, message in (
         ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
-        ({"range_min": -1}, "range_min must not be negative, got -1"),
+        ({"num_negatives": 2.5}, "num_negatives is 2.5; expected a whole number"),
+        ({"range_min": -1}, "range_min must be at least 0, got -1"),
+        ({"range_max": None}, "range_max is None; expected a whole number"),
+        ({"max_score": "1"}, "max_score is '1'; expected a finite number"),
         ({"range_min": 5, "range_max": 6}, "leave 1 positions, too few for num_negatives=2; lower"),
         ({"range_min": 5, "range_max": 3}, "leave 0 positions"),
         ({"sampling": "best"}, "sampling is 'best'; expected one of top, random"),

@@ -17,10 +17,10 @@ def collection(rng, most_positives):
     vectors = {text: (vector / np.linalg.norm(vector)).astype(np.float32) for text, vector in vectors.items()}
     for query in queries.values():  # positives that are usually, not always, near the top
         vectors[query] += 1.2 * vectors[texts[int(rng.integers(SIZE))]]
-    documents = dict(enumerate(texts))
+    documents = {str(i): text for i, text in enumerate(texts)}
     near = {q: np.argsort([-vectors[t] @ vectors[texts[i]] for i in range(SIZE)]) for q, t in queries.items()}
     qrels = {
-        q: dict.fromkeys(rng.choice(near[q][:15], rng.integers(1, most_positives + 1), replace=False).tolist(), 1)
+        q: dict.fromkeys(map(str, rng.choice(near[q][:15], rng.integers(1, most_positives + 1), replace=False)), 1)
         for q in queries
     }
     return queries, documents, qrels, lambda some: np.stack([vectors[text] for text in some])

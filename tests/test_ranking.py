@@ -89,7 +89,7 @@ def test_hits_can_be_ranked_again():
 
 # --- laws -----------------------------------------------------------------------------------------
 
-LISTS = st.lists(st.text(max_size=6), max_size=8)
+LISTS = st.lists(st.text(max_size=6).map("w{}".format), max_size=8)
 
 
 @given(LISTS, st.none() | st.integers(0, 9))
@@ -167,3 +167,16 @@ def test_rank_many_of_a_model_carries_ids(both):
 def test_documents_without_a_text(documents, message):
     with pytest.raises(DataError, match=message):
         hits_of(documents)
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "scorer", "message"),
+    [
+        (["q"], [[DOCUMENTS[0], DOCUMENTS[0]]], by_length, r"^query 0: 1 ids have several documents, .* 'd1'$"),
+        (["q"], [["a", "b"]], lambda pairs: [0.0, float("nan")], r"gave nan for the query 'q' .* 'b' \(1 of 2 scores"),
+        (["q"], [["a", "b"]], lambda pairs: [0.0], r"scores of shape \(1,\) for 2 pairs; expected one a pair"),
+    ],
+)
+def test_what_cannot_be_ranked(queries, documents, scorer, message):
+    with pytest.raises(DataError, match=message):
+        rank_candidates(scorer, queries, documents)

@@ -208,7 +208,8 @@ class TestErrors:
             ({"ties": "input"}, "ties must be one of trec_eval, order_free"),
             ({"gains": "log"}, "gains must be one of linear, exponential"),
             ({"relevant_from": 0}, "relevant_from must be above 0"),
-            ({"k": 0}, "no metric 'ndcg@0'"),
+            ({"k": 0}, "^k must be a whole number of at least 1, got 0$"),
+            ({"k": 2.5}, r"^k must be a whole number of at least 1, got 2\.5$"),
             ({"first_stage": FIRST, "baselines": {"first stage": FIRST}}, "a baseline is called 'first stage'"),
         ],
     )
@@ -240,6 +241,16 @@ class TestErrors:
             compare_runs(FIRST, {"a": {"x": math.inf}}, QRELS)
         with pytest.raises(ValueError, match="no metric 'bleu'"):
             compare_runs(FIRST, FIRST, QRELS, metric="bleu")
+
+
+def test_grades_below_0_are_counted():
+    qrels = {"q": {"a": 1, "b": -1, "c": -2}}
+    report = evaluate_ranking({"q": {"a": 1.0, "b": 2.0}}, qrels, resamples=0)
+    assert report.below_zero == 2
+    assert "Grades below 0, which count as 0: 2" in report.notes()
+    zeros = evaluate_ranking({"q": {"a": 1.0, "b": 2.0}}, {"q": {"a": 1, "b": 0, "c": 0}}, resamples=0)
+    assert report.means == zeros.means
+    assert not [note for note in zeros.notes() if "below 0" in note]
 
 
 @pytest.mark.skipif(

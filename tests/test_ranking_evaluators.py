@@ -60,7 +60,8 @@ class TestCollection:
 
     def test_equal_scores_are_cut_by_id_whatever_the_order_of_the_run(self):
         for row in ({"d1": 1.0, "d3": 1.0}, {"d3": 1.0, "d1": 1.0}):
-            evaluate = ranking_evaluator(DOCUMENTS, queries=QUERIES, qrels=QRELS, run={"q1": row}, depth=1)
+            qrels = {"q1": QRELS["q1"]}
+            evaluate = ranking_evaluator(DOCUMENTS, queries=QUERIES, qrels=qrels, run={"q1": row}, depth=1)
             assert evaluate(word_overlap)["base_mrr@10"] == 0  # "d3" is the last id, so the first document
 
     def test_options(self):
@@ -83,12 +84,24 @@ class TestCollection:
             ({"run": {"q1": {"d1": float("nan")}}}, "the score is nan"),
             ({"run": {"q9": {"d1": 1.0}}}, "the run: no query has judgements"),
             ({"run": {"q1": {}}}, "no query that has judgements has candidates in the run"),
+            ({"qrels": {**QRELS, "zzz": {"d1": 1}}}, "the qrels have 1 query ids .* 3 texts given: 'zzz'; add their"),
+            ({"qrels": {"q1": {"d1": 1, "d8": 1, "d9": 0}}}, "the qrels have 1 relevant document ids .*: 'd8'; add"),
+            ({"run": {**RUN, "q9": {"d1": 1.0}}}, "1 query ids of the run are not among the 3 texts given: 'q9'"),
             ({"queries": {"q2": "pear"}}, "query ids of the run are not among the 1 texts given: 'q1'"),
         ],
     )
     def test_what_cannot_be_measured_is_said_at_once(self, changed, message):
         with pytest.raises(DataError, match=message):
             ranking_evaluator(DOCUMENTS, **{"queries": QUERIES, "qrels": QRELS, "run": RUN, **changed})
+
+    def test_a_collection_without_a_run(self):
+        with pytest.raises(DataError, match=r"and a run; the candidates of a first stage, .* is missing$"):
+            ranking_evaluator(SimpleNamespace(documents=DOCUMENTS, queries=QUERIES, qrels=QRELS))
+
+    def test_judged_queries_without_candidates_are_counted(self):
+        with pytest.warns(UserWarning, match=r"^1 of 2 judged queries have no candidates and count 0: 'q2'$") as caught:
+            ranking_evaluator(DOCUMENTS, queries=QUERIES, qrels=QRELS, run={"q1": RUN["q1"]})
+        assert caught.list[0].filename == __file__
 
     def test_options_that_are_none(self):
         with pytest.raises(ValueError, match=r"^depth must be at least 1, got 0$"):
@@ -123,6 +136,10 @@ class TestLists:
             (
                 Pairs(["a", "a"], ["b", "c"], offsets=np.array([0, 2])),
                 r"^ranking needs one grade a candidate: add a column",
+            ),
+            (
+                [("a", ["b", "c"], [1, 0]), ("d", ["e", "f"], [3, -1])],
+                r"^row 1: the grade .* is -1, below 0 \(1 in",
             ),
             (Pairs(["a"] * 2, ["b", "c"], np.ones((2, 2)), np.array([0, 2])), "ranking needs one grade a candidate"),
         ],

@@ -131,6 +131,9 @@ def test_what_is_reranked_is_the_first_by_their_scores_and_nothing_is_lost(run, 
         ({"documents": ["a text"]}, r"as a mapping \{document id: text\}, got list"),
         ({"documents": {**DOCUMENTS, "b": None}}, "document 'b': the text is missing"),
         ({"documents": {**DOCUMENTS, "b": {"body": ""}}}, "document 'b': no 'text' among"),
+        ({"documents": {**DOCUMENTS, "b": " "}}, r"^document 'b' is empty \(1 of 4 are\); leave out texts"),
+        ({"queries": {**QUERIES, "q1": ""}}, r"^query 'q1' is empty \(1 of 2 are\)"),
+        ({"run": {"q1": {"a": 1.0, "z": 0.5}}, "depth": 1}, "1 document ids of the run are not among the 4 texts"),
         ({"queries": {**QUERIES, "q2": 3}}, "query 'q2': expected a string, got int"),
         ({"scorer": lambda pairs: np.zeros((len(pairs), 3))}, r"scores of shape \(6, 3\) for 6 pairs; expected one"),
         ({"scorer": lambda pairs: [0.0]}, r"scores of shape \(1,\) for 6 pairs"),
@@ -153,9 +156,10 @@ def test_options_that_mean_nothing():
 
 
 def test_queries_without_candidates_are_counted():
-    with pytest.warns(UserWarning, match=r"1 of 3 queries have no candidates to rerank: 'q3'"):
+    with pytest.warns(UserWarning, match=r"1 of 3 queries have no candidates to rerank: 'q3'") as caught:
         found = rerank(by_number, QUERIES, DOCUMENTS, {**RUN, "q3": {}})
     assert found["q3"] == {}
+    assert caught.list[0].filename == __file__
     assert rerank(by_number, QUERIES, DOCUMENTS, {}) == {}
 
 
@@ -241,8 +245,48 @@ def test_a_model_reranks_as_it_ranks():
     run = {"q1": dict.fromkeys(documents, 1.0), "q2": {"d": 2.0, "a": 1.0}}
     found = rerank(model, QUERIES, documents, run)
     for query, own in run.items():
-        hits = model.rank(QUERIES[query], {name: documents[name] for name in own})
+        hits = model.rank(QUERIES[query], {name: documents[name] for name in own}, activation_fn="identity")
         assert list(found[query]) == [hit["id"] for hit in hits]
         assert list(found[query].values()) == pytest.approx([hit["score"] for hit in hits], abs=1e-6)
     with pytest.raises(DataError, match=r"scores of shape \(6, 3\) for 6 pairs"):
         rerank(CrossEncoder("tiny", num_labels=3, seed=4, device="cpu"), QUERIES, documents, run)
+
+
+@pytest.mark.filterwarnings("ignore:the head of")
+def test_pairs_that_are_cut_are_told_of_once_at_the_line_that_called():
+    from crossenc_kit.model import CrossEncoder, TruncationWarning
+
+    model = CrossEncoder("tiny", num_labels=1, seed=4, device="cpu", max_length=16)
+    documents = {"a": "the cat " * 20, "b": "a dog " * 20}
+    with pytest.warns(TruncationWarning, match="^1 of 1 pairs exceed max_length=16") as caught:
+        rerank(model, {"q": "cat"}, documents, {"q": {"a": 2.0, "b": 1.0}}, pairs_at_once=1)
+    assert {one.filename for one in caught.list} == {__file__}
+    search = retrieve_and_rerank(lambda queries, k: {name: {"a": 2.0} for name in queries}, model, documents)
+    with pytest.warns(TruncationWarning) as caught:
+        search("cat")
+    assert caught.list[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("ignore:the head of")
+def test_documents_whose_probabilities_are_all_1_stay_apart():
+    """Above a raw score of 17 the sigmoid is 1 in float32: it is not what orders documents."""
+    import torch
+
+    from crossenc_kit import ranking_evaluator
+    from crossenc_kit.model import CrossEncoder
+
+    model = CrossEncoder("tiny", num_labels=1, seed=4, device="cpu")
+    with torch.no_grad():
+        model.model.classifier.bias += 20
+    documents = {"a": "the cat", "b": "a dog and a cat", "c": "the house in the city", "d": "a book"}
+    raw = model.predict([("cat", text) for text in documents.values()], activation_fn="identity")
+    assert set(model.predict([("cat", text) for text in documents.values()])) == {1.0}
+    found = rerank(model, {"q": "cat"}, documents, {"q": dict.fromkeys(documents, 1.0)})
+    assert list(found["q"]) == [list(documents)[place] for place in np.argsort(-raw)]
+    assert found["q"] == pytest.approx(dict(zip(documents, raw, strict=True)))
+
+    best = next(iter(found["q"]))
+    lists = [("cat", list(documents.values()), [int(name == best) for name in documents])]
+    assert ranking_evaluator(lists)(model)["mrr@10"] == 1
+    run, qrels = {"q": dict.fromkeys(documents, 1.0)}, {"q": {best: 1}}
+    assert ranking_evaluator(documents, queries={"q": "cat"}, qrels=qrels, run=run)(model)["mrr@10"] == 1

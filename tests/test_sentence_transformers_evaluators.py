@@ -543,6 +543,28 @@ class TestInterface:
         CERerankingEvaluator([{"query": "q", "positive": "p", "negative": negative} for negative in ("n", [])])
         assert caplog.messages == ["1 of 2 samples have positives and negatives"]
 
+    def test_a_text_that_is_there_twice_is_told_of(self, caplog):
+        CERerankingEvaluator([GOOD, {"query": "q", "positive": ["p"], "negative": ["p", "n"]}], name="dev")
+        assert caplog.messages == [
+            "CERerankingEvaluator dev: 1 of 2 samples have a text more than once among their candidates, and each "
+            "counts; the first is sample 1",
+            "CERerankingEvaluator dev: 1 of 2 samples have a text both as a positive and as a negative; "
+            "the first is sample 1",
+        ]
+        caplog.clear()
+        CrossEncoderRerankingEvaluator([{"query": "q", "positive": "a", "documents": ["a", "a", "b"]}, STAGE])
+        (said,) = caplog.messages
+        assert said.startswith("CrossEncoderRerankingEvaluator: 1 of 2 samples have a text more than once")
+
+    def test_what_base_is_over_is_logged(self, caplog):
+        """The order left as it was: over the one positive found, and beside it over both."""
+        caplog.set_level(logging.INFO)
+        sample = {"query": "q", "positive": ["a", "c"], "documents": ["a", "b"]}
+        found = CrossEncoderRerankingEvaluator([sample])(Model([2.0, 1.0]))
+        assert found["ndcg@10"] == 1 > found["base_ndcg@10"]
+        (said,) = [message for message in caplog.messages if "found positives only" in message]
+        assert said.endswith("the model's figures are over found positives only, base_ counts missed ones")
+
     @OF_PAIRS
     def test_the_lists_of_the_caller_are_left_as_they_were(self, kind):
         pairs, labels = pairs_of([0, 1]), [0, 1]

@@ -146,6 +146,13 @@ class TestTriples:
         with pytest.warns(UserWarning, match=rf"left out: 1 \(line 2: {message}"):
             assert list(iter_triples(path, malformed="count")) == [("a", "b", "c"), ("d", "e", "f")]
 
+    @pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+    def test_a_file_without_lines(self, tmp_path, content):
+        path = write(tmp_path / "t.tsv", content)
+        for function in (iter_triples, iter_top1000):
+            with pytest.raises(DataError, match=r"t\.tsv: the file has no lines"):
+                list(function(path))
+
     def test_what_was_left_out_is_also_said_where_reading_stops_early(self, tmp_path):
         path = write(tmp_path / "t.tsv", "bad\na\tb\tc\nbad\n")
         rows = iter_triples(path, malformed="count")

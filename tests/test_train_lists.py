@@ -218,12 +218,10 @@ def test_lists_that_teach_are_not_warned_of():
         run(CONFIG, with_silent(0), loss_with("lambda_loss", in_batch=1), max_steps=1)
 
 
-def test_silent_lists_leave_the_weights_alone():
+def test_lists_that_all_teach_nothing_are_refused():
     rows = [row for row in with_silent(1) if len(set(row[2])) == 1]
-    with pytest.warns(UserWarning, match="^3 of 3 lists have equal labels"):
-        outcome = run(replace(CONFIG, weight_decay=0.0), rows, "ranknet", model=tiny(dropout=False))
-    assert outcome.result.history.column("loss")[1].tolist() == [0, 0]
-    assert largest_difference(outcome.weights(), tiny(dropout=False).model.state_dict()) == 0
+    with pytest.raises(DataError, match=r"^3 of 3 lists have equal .* teach ranknet nothing; give each query"):
+        run(CONFIG, rows, "ranknet")
 
 
 @pytest.mark.parametrize("loss", RANKING_LOSSES)

@@ -274,3 +274,10 @@ class TestWriteQrels:
             write_qrels(tmp_path / "a", {})
         with pytest.raises(DataError, match="the qrels has no documents"):
             write_qrels(tmp_path / "a", {"q": {}})
+
+    @pytest.mark.parametrize("form", ["trec", "beir"])
+    def test_grades_below_0_are_not_written(self, tmp_path, form):
+        message = r"query 'q', document 'c': the grade is -1, below 0 \(2 such\), which would not read back"
+        with pytest.raises(DataError, match=message):
+            write_qrels(tmp_path / "a", {"q": {"b": 0, "c": -1, "d": -2}}, form)
+        assert list(tmp_path.iterdir()) == []
