@@ -7,7 +7,6 @@ its own name by one rename; older ones go only after that. No pickle anywhere: t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossenc_kit.folders import flush
 from crossenc_kit.history import plain
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _prepare(folder: Path) -> None:
     """Make the folder; clear what dead processes left in it."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        _fsync(folder.parent)
+        flush(folder.parent)
     for path in list(folder.iterdir()):
         left = LEFTOVER.fullmatch(path.name)
         if left and not _is_another_live_process(int(left[1])):
@@ -155,12 +155,12 @@ def _write_all(partial: Path, step: int, tensors: Mapping[str, Mapping[str, torc
             save_file(_separate(named), partial / f"{name}.safetensors")
         except SafetensorError as error:  # how it reports a full disk
             raise OSError(str(error)) from error
-        _fsync(partial / f"{name}.safetensors")
+        flush(partial / f"{name}.safetensors")
     write_text(partial / "state.json", state)
     names = [*(f"{name}.safetensors" for name in tensors), "state.json"]
     files = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in names}
     write_text(partial / "manifest.json", json.dumps({"step": step, "files": files}, indent=1))
-    _fsync(partial)
+    flush(partial)
 
 
 def _move_in(partial: Path, target: Path) -> None:
@@ -171,7 +171,7 @@ def _move_in(partial: Path, target: Path) -> None:
             _remove(aside)
         os.rename(target, aside)
     os.rename(partial, target)
-    _fsync(target.parent)
+    flush(target.parent)
 
 
 def _put_back(folder: Path) -> None:
@@ -257,21 +257,6 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _fsync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    is_folder = path.is_dir()
-    if is_folder and sys.platform == "win32":  # which has no such call
-        return
-    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def replace_folder(path: str | os.PathLike, owned: Sequence[str] = ()) -> Iterat
         partial.chmod(0o777 & ~umask)  # mkdtemp makes folders that only their owner may open
         for file in partial.rglob("*"):
             if file.is_file():
-                _flush(file)
+                flush(file)
         _swap(partial, target, owned)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -94,9 +95,16 @@ def _copy(old: Path, new: Path) -> None:
         shutil.copy2(old, new, follow_symlinks=False)
 
 
-def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    is_folder = path.is_dir()
+    if is_folder and sys.platform == "win32":  # which has no such call
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts
+            raise
     finally:
         os.close(descriptor)

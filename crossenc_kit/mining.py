@@ -32,6 +32,7 @@ from crossenc_kit.first_stages import bm25_index, dense_index, random_run
 from crossenc_kit.judgements import Known, Qrels, what_is_known
 from crossenc_kit.negatives import OUTPUTS, SAMPLING, Choice, MinedNegatives, mined_negatives
 from crossenc_kit.pairs import DataError
+from crossenc_kit.ranking import check_finite
 from crossenc_kit.run_metrics import check_run, some
 from crossenc_kit.searches import Run, check_depth, ids_of
 
@@ -203,13 +204,7 @@ def _rescore(scorer: Scorer, queries: Mapping[str, str], documents: Mapping[str,
     scores = np.asarray(scorer([(queries[query], documents[document]) for query, document in keys]), dtype=float)
     if scores.shape != (len(keys),):
         raise DataError(f"cross_encoder gave scores of shape {scores.shape}; expected ({len(keys)},), one a pair")
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        query, document = keys[bad[0]]
-        raise DataError(
-            f"cross_encoder gave {scores[bad[0]]} for query {query!r}, document {document!r} "
-            f"({len(bad):,} of {len(keys):,} scores are not finite)"
-        )
+    check_finite(scores, lambda row: "query {!r}, document {!r}".format(*keys[row]), "cross_encoder")
     new = iter(scores.tolist())
     return [{query: {document: next(new) for document in ids} for query, ids in run.items()} for run in runs]
 

@@ -52,13 +52,7 @@ def rank_candidates(
     scores = np.asarray(scorer(pairs))
     if scores.shape != (len(pairs),):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(pairs)} pairs; expected one a pair")
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        query, text = pairs[bad[0]]
-        raise DataError(
-            f"the scorer gave {scores[bad[0]]} for the query {query[:40]!r} and the document {text[:40]!r} "
-            f"({len(bad)} of {len(pairs)} scores are not finite)"
-        )
+    check_finite(scores, lambda row: "the query {!r} and the document {!r}".format(*(text[:40] for text in pairs[row])))
     ranking: list[list[dict[str, Any]]] = []
     start = 0
     for own in candidates:
@@ -70,6 +64,14 @@ def rank_candidates(
             hits = [{**hit, "text": own[hit["corpus_id"]].shown} for hit in hits]
         ranking.append(hits)
     return ranking
+
+
+def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer") -> None:
+    """Raise `DataError` for the first of N scores `(N,)` that is not finite; `where` says of which pair it is."""
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        count = f"{len(bad):,} of {len(scores):,} scores are not finite"
+        raise DataError(f"{scorer} gave {scores[bad[0]]} for {where(int(bad[0]))} ({count})")
 
 
 def check_not_blank(kind: str, texts: Mapping[Any, Any], where: str = "") -> None:

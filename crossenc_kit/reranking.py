@@ -17,7 +17,7 @@ import numpy as np
 
 from crossenc_kit.evaluation import Scorer
 from crossenc_kit.pairs import DataError
-from crossenc_kit.ranking import check_not_blank, read_document
+from crossenc_kit.ranking import check_finite, check_not_blank, read_document
 from crossenc_kit.ranking_evaluation import evaluate_ranking
 from crossenc_kit.run_metrics import check_judged, check_qrels, check_run, some
 from crossenc_kit.searches import Run
@@ -240,13 +240,7 @@ def _checked_scores(scores: Any, ids: list[tuple[str, str]]) -> np.ndarray:
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(ids),):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(ids)} pairs; expected one a pair")
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        query, document = ids[bad[0]]
-        raise DataError(
-            f"the scorer gave {scores[bad[0]]} for query {query!r}, document {document!r} "
-            f"({len(bad)} of {len(ids)} scores are not finite)"
-        )
+    check_finite(scores, lambda row: "query {!r}, document {!r}".format(*ids[row]))
     return scores
 
 

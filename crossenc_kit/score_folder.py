@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.checkpoint import CheckpointError, check_fingerprint
+from crossenc_kit.folders import flush
 from crossenc_kit.history import dumps
 from crossenc_kit.parquet import parquet_bytes, parquet_columns
 from crossenc_kit.run_guard import lock
@@ -133,7 +133,8 @@ class ScoreFolder:
             ) from error
         finally:
             partial.unlink(missing_ok=True)
-        _names_to_disk(path.parent)
+        with suppress(OSError):  # some network and FUSE mounts cannot; the manifests tell what arrived
+            flush(path.parent)
 
 
 def _link(partial: Path, path: Path) -> bool:
@@ -145,19 +146,6 @@ def _link(partial: Path, path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _names_to_disk(folder: Path) -> None:
-    """Force the names in a folder to the disk, where the system can."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network and FUSE mounts cannot; the manifests tell what arrived
-        pass
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

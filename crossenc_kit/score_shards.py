@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import sys
 import time
 import uuid
 import warnings
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.folders import flush
 from crossenc_kit.history import dumps
 from crossenc_kit.pairs import DataError
 
@@ -124,21 +124,7 @@ def write_whole(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _flush_names(path.parent)
-
-
-def _flush_names(folder: Path) -> None:
-    """Force the names in a folder to the disk, where the system can."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts
-            raise
-    finally:
-        os.close(descriptor)
+    flush(path.parent)
 
 
 def _explained(error: OSError, what: str) -> OSError:

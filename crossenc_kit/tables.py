@@ -89,13 +89,17 @@ def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> P
     Half of a surrogate pair, which UTF-8 cannot hold, is written as its JSON escape; NaN and infinities
     become null.
     """
+    return write_lines(path, ((dumps(row) + "\n").encode("utf-8", "backslashreplace") for row in rows))
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[bytes]) -> Path:
+    """Write lines (gzipped if `path` ends in .gz), replacing the file in one move."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as raw:
-        # no name and no time in the gzip header: equal rows give equal files
+        # no name and no time in the gzip header: equal lines give equal files
         stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        for row in rows:
-            stream.write((dumps(row) + "\n").encode("utf-8", "backslashreplace"))
+        stream.writelines(lines)
         if stream is not raw:
             stream.close()
     os.replace(partial, path)

@@ -6,7 +6,6 @@ A run is `{query id: {document id: score}}`, qrels are `{query id: {document id:
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import math
 import os
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from crossenc_kit.malformed import MalformedLines, usable
 from crossenc_kit.pairs import DataError
 from crossenc_kit.run_metrics import check_qrels, check_run, some
-from crossenc_kit.tables import lines_of
+from crossenc_kit.tables import lines_of, write_lines
 
 QUERY_NAMES = ("query-id", "query_id", "qid", "query")
 DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document-id", "document_id", "doc_id", "docid", "pid")
@@ -266,13 +265,4 @@ def _write(path: str | os.PathLike, lines: Sequence[str], table: Mapping[str, Ma
         raise DataError(f"the {what} has no documents: there is nothing to write to {path}")
     _check_ids(table, "query id")
     _check_ids({document for own in table.values() for document in own}, "document id")
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as raw:
-        # no name and no time in the gzip header: equal runs give equal files
-        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        stream.writelines(line.encode("utf-8") for line in lines)
-        if stream is not raw:
-            stream.close()
-    os.replace(partial, path)
-    return path
+    return write_lines(path, (line.encode("utf-8") for line in lines))

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fine_tuning import run_record, timed, train_peer
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, evaluate_classification, read_duplicates, read_nli, train
-from crossenc_kit.history import provenance
 from crossenc_kit.records import describe_result, write_result
 
 READERS: dict[str, Callable[..., Pairs]] = {"nli": read_nli, "duplicates": read_duplicates}
@@ -85,34 +83,13 @@ def second_text_alone(training: Pairs, test: Pairs, settings: argparse.Namespace
 
 
 def theirs(training: Pairs, test: Pairs, settings: argparse.Namespace, seed: int) -> dict[str, float]:
-    """sentence-transformers' trainer, from the same initial weights, with the kit's weight decay and warm-up."""
-    from datasets import Dataset
-    from sentence_transformers import CrossEncoder as Peer
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
-
-    with tempfile.TemporaryDirectory() as folder:
-        new_model(settings, seed).save_pretrained(folder)
-        peer = Peer(folder, device="cpu", max_length=MAX_LENGTH)
-        labels = training.labels if settings.task == "nli" else training.labels.astype(float)  # type: ignore[union-attr]
-        columns = {"sentence1": training.left, "sentence2": training.right, "label": labels.tolist()}  # type: ignore[union-attr]
-        arguments = CrossEncoderTrainingArguments(
-            output_dir=f"{folder}/run",
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight_decay=0.01,
-            warmup_steps=len(training) // settings.batch_size * settings.epochs // 10,
-            seed=seed,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            logging_steps=100,
-            use_cpu=True,
-        )
-        loss = losses.CrossEntropyLoss(peer) if settings.task == "nli" else losses.BinaryCrossEntropyLoss(peer)
-        trainer = CrossEncoderTrainer(peer, arguments, train_dataset=Dataset.from_dict(columns), loss=loss)
-        minutes = timed(trainer.train)
-        return {**measured(lambda pairs: peer.predict(pairs, show_progress_bar=False), test), **minutes}
+    """sentence-transformers' trainer, see `train_peer`."""
+    labels = training.labels if settings.task == "nli" else training.labels.astype(float)  # type: ignore[union-attr]
+    columns = {"sentence1": training.left, "sentence2": training.right, "label": labels.tolist()}  # type: ignore[union-attr]
+    loss = "CrossEntropyLoss" if settings.task == "nli" else "BinaryCrossEntropyLoss"
+    warmup = len(training) // settings.batch_size * settings.epochs // 10
+    peer, minutes = train_peer(new_model(settings, seed), columns, loss, settings, seed, warmup, 100)
+    return {**measured(lambda pairs: peer.predict(pairs, show_progress_bar=False), test), **minutes}
 
 
 SIDES = {"crossenc_kit": ours, "second text alone": second_text_alone, "sentence-transformers": theirs}
@@ -121,12 +98,6 @@ SIDES = {"crossenc_kit": ours, "second text alone": second_text_alone, "sentence
 def new_model(settings: argparse.Namespace, seed: int) -> CrossEncoder:
     labels = 1 if settings.task == "duplicates" else 3
     return CrossEncoder(settings.model, num_labels=labels, max_length=MAX_LENGTH, seed=seed, device="cpu")
-
-
-def timed(work: Callable[[], Any]) -> dict[str, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return {"minutes": (time.perf_counter() - wall) / 60, "cpu_minutes": (time.process_time() - cpu) / 60}
 
 
 def measured(scorer: Any, test: Pairs) -> dict[str, float]:
@@ -138,14 +109,8 @@ def measured(scorer: Any, test: Pairs) -> dict[str, float]:
 def record(settings: argparse.Namespace, seed: int, metrics: dict[str, Any], training: Pairs) -> dict[str, Any]:
     """A run as the kit's records have it."""
     names = ("task", "model", "epochs", "batch_size", "learning_rate")
-    return {
-        "notebook": NOTEBOOK,
-        "status": "finished",
-        "parameters": {**{name: getattr(settings, name) for name in names}, "pairs": len(training), "seed": seed},
-        "metrics": metrics,
-        "provenance": provenance("cpu"),
-        "command": f"python tests/benchmarks/classification.py {settings.task} --data-dir DATA --seeds {seed}",
-    }
+    command = f"python tests/benchmarks/classification.py {settings.task} --data-dir DATA --seeds {seed}"
+    return run_record(NOTEBOOK, settings, names, metrics, command, pairs=len(training), seed=seed)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from fine_tuning import run_record, timed, train_peer
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, dense_cosine, mine_hard_negatives, read_ranking, train
 from crossenc_kit.comparison import randomisation_test
+from crossenc_kit.ensembles import ensemble
 from crossenc_kit.first_stages import bm25_scorer
-from crossenc_kit.history import provenance
 from crossenc_kit.metrics import bootstrap_interval
 from crossenc_kit.records import write_result
 from crossenc_kit.reranking import rerank
@@ -47,7 +46,10 @@ def main() -> None:
     settings = parse_arguments()
     settings.runs.mkdir(parents=True, exist_ok=True)
     tests = TESTS[settings.task](settings.data_dir)
-    baselines = {name: baseline_runs(tests, name, settings) for name in ("first stage", "zero-shot cosine")}
+    baselines = {
+        "first stage": {name: candidates for name, (_, candidates, *_) in tests.items()},
+        "zero-shot cosine": cosine_runs(tests, settings),
+    }
     systems: dict[str, dict[int, dict[str, Any]]] = {}
     for seed in settings.seeds:
         for side in settings.sides:
@@ -164,33 +166,12 @@ def taught(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Calla
 
 
 def theirs(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callable, dict[str, float]]:
-    """sentence-transformers' trainer, from the same initial weights, with the kit's weight decay and warm-up."""
-    from datasets import Dataset
-    from sentence_transformers import CrossEncoder as Peer
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
-
-    folder = tempfile.mkdtemp()
-    new_model(settings, seed).save_pretrained(folder)
-    peer = Peer(folder, device="cpu", max_length=MAX_LENGTH)
+    """sentence-transformers' trainer, see `train_peer`."""
     rows = [(example.texts[0], list(example.texts[1:]), example.label) for example in lists]
     columns = dict(zip(("query", "docs", "labels"), map(list, zip(*rows, strict=True)), strict=True))
-    arguments = CrossEncoderTrainingArguments(
-        output_dir=f"{folder}/run",
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=0.01,
-        warmup_steps=-(-len(lists) // settings.batch_size) * settings.epochs // 10,
-        seed=seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_steps=50,
-        use_cpu=True,
-    )
-    loss = getattr(losses, PEER_LOSSES[settings.loss])(peer)
-    trainer = CrossEncoderTrainer(peer, arguments, train_dataset=Dataset.from_dict(columns), loss=loss)
-    minutes = timed(trainer.train)
+    warmup = -(-len(lists) // settings.batch_size) * settings.epochs // 10
+    loss = PEER_LOSSES[settings.loss]
+    peer, minutes = train_peer(new_model(settings, seed), columns, loss, settings, seed, warmup, 50)
     identity = torch.nn.Identity()
     return lambda pairs: peer.predict(pairs, activation_fn=identity, show_progress_bar=False), minutes
 
@@ -201,12 +182,6 @@ PEER_LOSSES = {"lambda_loss": "LambdaLoss", "listnet": "ListNetLoss", "ranknet":
 
 def new_model(settings: argparse.Namespace, seed: int) -> CrossEncoder:
     return CrossEncoder(settings.model, num_labels=1, max_length=MAX_LENGTH, seed=seed, device="cpu")
-
-
-def timed(work: Callable[[], Any]) -> dict[str, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return {"minutes": (time.perf_counter() - wall) / 60, "cpu_minutes": (time.process_time() - cpu) / 60}
 
 
 def ranked_by(side: str, seed: int, tests: Mapping[str, Any], settings: argparse.Namespace) -> dict[str, Any]:
@@ -229,14 +204,14 @@ def times_of(side: str, seed: int, settings: argparse.Namespace) -> Path:
     return settings.runs / f"{settings.task}-{side}-{seed}.json"
 
 
-def baseline_runs(tests: Mapping[str, Any], name: str, settings: argparse.Namespace) -> dict[str, Run]:
-    """The candidates as they come, or reordered by the cosine of vectors that were not trained here."""
+def cosine_runs(tests: Mapping[str, Any], settings: argparse.Namespace) -> dict[str, Run]:
+    """The candidates reordered by the cosine of vectors that were not trained here."""
     found: dict[str, Run] = {}
     for test, (collection, candidates, *_) in tests.items():
         path = settings.runs / f"{settings.task}-cosine-{test}.trec"
-        if name != "first stage" and not path.is_file():
+        if not path.is_file():
             write_run(path, rerank(dense_cosine, collection.queries, collection.documents, candidates, 1000), "cosine")
-        found[test] = candidates if name == "first stage" else read_run(path)
+        found[test] = read_run(path)
     return found
 
 
@@ -270,13 +245,9 @@ def report(systems: Any, baselines: Any, tests: Mapping[str, Any], settings: arg
 
 def mixed(run: Run, other: Run) -> dict[str, dict[str, float]]:
     """The mean of both runs' scores, each brought to mean 0 and deviation 1 within a query: no weight is fitted."""
-
-    def standard(scores: Mapping[str, float]) -> dict[str, float]:
-        values = np.array(list(scores.values()))
-        return dict(zip(scores, (values - values.mean()) / (values.std() or 1), strict=True))
-
-    both = {query: (standard(own), standard(other[query])) for query, own in run.items()}
-    return {query: {d: (x + b[d]) / 2 for d, x in a.items()} for query, (a, b) in both.items()}
+    both = {query: [list(own.values()), [other[query][d] for d in own]] for query, own in run.items()}
+    means = {query: ensemble(scores, "standardised_mean") for query, scores in both.items()}
+    return {query: dict(zip(own, means[query].tolist(), strict=True)) for query, own in run.items()}
 
 
 def compared(own: Mapping[str, np.ndarray], metric: str) -> dict[str, Any]:
@@ -304,15 +275,9 @@ def record(settings: argparse.Namespace, seed: int, systems: Any, tests: Mapping
             measured = measure_run(seeds[seed][test], collection.qrels, names, relevant_from=relevant)
             metrics[side][test] = {name: float(values.mean()) for name, values in measured.items()}
     names = ("task", "model", "loss", "epochs", "batch_size", "negatives", "learning_rate")
-    first = next(iter(there.values()))[seed]["times"]
-    return {
-        "notebook": NOTEBOOK,
-        "status": "finished",
-        "parameters": {**{name: getattr(settings, name) for name in names}, "lists": first["lists"], "seed": seed},
-        "metrics": metrics,
-        "provenance": provenance("cpu"),
-        "command": f"python tests/benchmarks/reranking.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}",
-    }
+    lists = next(iter(there.values()))[seed]["times"]["lists"]
+    command = f"python tests/benchmarks/reranking.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}"
+    return run_record(NOTEBOOK, settings, names, metrics, command, lists=lists, seed=seed)
 
 
 if __name__ == "__main__":
