@@ -43,6 +43,10 @@ is meant to be read; each file has one idea and imports only from files above it
     exercises         self-checks of the notebooks
     records           what a run leaves in its folder
     loading           a name becomes model, tokenizer, activation
+    drift             how far a faster form moves the scores
+    quantization      int8 layers, a scale for every row
+    onnx_session      a classifier in an ONNX file
+    export_reports    what a folder with exports holds
     live              curves, while training and after it
     pictures          padding, attention, architectures drawn
     checkpoint        crash-safe checkpoints
@@ -61,6 +65,7 @@ is meant to be read; each file has one idea and imports only from files above it
     first_stages      BM25, dense and word-overlap search, runs fused
     judgements        what is known relevant, what was hidden, false negatives
     packed            the forward pass without padding
+    onnx_graph        a classifier becomes an ONNX file
     plots             figures from records and reports
     ranking_plots     queries won and lost, ranks, systems, depths, losses
     runs              a notebook as an experiment
@@ -83,11 +88,13 @@ is meant to be read; each file has one idea and imports only from files above it
     negatives         negatives chosen from candidates, anew each epoch
     augmentation      new pairs, labelled by a cross-encoder, for a bi-encoder
     score_rows        a file's rows as pairs with scores
+    backends          what runs a model: torch, int8, ONNX
     model             CrossEncoder: predict, rank, save
     distillation      a teacher's scores and gold labels in one loss
     mining            hard negatives from a first stage
     teacher_files     teacher scores in files, aligned to pairs
     temperature       calibrate a model
+    export            int8 and ONNX, with measured drift
     sentence_transformers_collections  the same, of several collections: NanoBEIR
     reranking         retrieve, then rerank: at what depth, at what cost
     students          smaller models cut from larger ones

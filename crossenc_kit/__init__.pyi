@@ -20,6 +20,7 @@ from crossenc_kit.collection import Collection as Collection
 from crossenc_kit.collection import check_run as check_run
 from crossenc_kit.comparison import randomisation_test as randomisation_test
 from crossenc_kit.distillation import distillation_loss as distillation_loss
+from crossenc_kit.drift import DriftError as DriftError
 from crossenc_kit.ensembles import ensemble as ensemble
 from crossenc_kit.evaluation import CorrelationReport as CorrelationReport
 from crossenc_kit.evaluation import by_tag as by_tag
@@ -29,6 +30,8 @@ from crossenc_kit.exercises import check as check
 from crossenc_kit.exercises import check_function as check_function
 from crossenc_kit.explain import error_slices as error_slices
 from crossenc_kit.explain import probe as probe
+from crossenc_kit.export import ExportReport as ExportReport
+from crossenc_kit.export import export_model as export_model
 from crossenc_kit.first_stages import bm25_index as bm25_index
 from crossenc_kit.first_stages import bm25_run as bm25_run
 from crossenc_kit.first_stages import bm25_scorer as bm25_scorer

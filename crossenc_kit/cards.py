@@ -9,6 +9,12 @@ from typing import Any
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\'\"]+[/\\])+")  # of an absolute path; not of a URL
 
+EXPORTED = {
+    "int8": "Exported in int8, for crossenc_kit on a CPU; `export.json` tells the drift from the float32 model.",
+    "onnx": "Exported to ONNX, `onnx/model.onnx`: onnxruntime runs it, here and in other programs.",
+    "onnx-int8": "Exported to ONNX in int8, `onnx/model_int8.onnx`; `export.json` tells its drift from float32.",
+}
+
 
 def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     """A Hugging Face README in Markdown from a run's facts; every text that comes from data is escaped.
@@ -16,7 +22,7 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
     `card` keys, all optional: `base_model`, `layers` (those that a student kept, from 0), `data` (name to facts),
     `settings`, `metrics`, `command`, `label_names` (of 0, 1, ...), `adapter` (True for one of PEFT), `provenance`,
-    `limits` (a list of sentences).
+    `limits` (a list of sentences), `backend` (of an export).
     """
     lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), ""]
     if card.get("label_names"):
@@ -26,7 +32,7 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
     lines += ['scores = model.predict([("a text", "another text")])', "```", ""]
     plain = "It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`."
     adapter = "An adapter (PEFT): it fetches its base model when it is loaded, and needs `pip install peft`."
-    lines += [adapter if card.get("adapter") else plain, ""]
+    lines += [adapter if card.get("adapter") else EXPORTED.get(card.get("backend", ""), plain), ""]
     for title, key in (("Training data", "data"), ("Settings", "settings"), ("Results", "metrics")):
         lines += _table(title, card.get(key))
     if card.get("command"):

@@ -29,7 +29,7 @@ ST_CONFIG = "config_sentence_transformers.json"
 # What a saved model consists of: a save into an older model's folder leaves none of it behind to be mixed up.
 MODEL_FILES = ["config.json", "model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG, "modules.json"]
 MODEL_FILES += ["sentence_bert_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*"]
-MODEL_FILES += ["merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"]
+MODEL_FILES += ["merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model", "onnx", "export.json"]
 # Families whose positions count from the padding token's id, so that their table holds fewer than it says.
 COUNTS_PADDING = {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"}
 COUNTS_PADDING |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}

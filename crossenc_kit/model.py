@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit import adapters, loading
+from crossenc_kit import adapters, backends, loading
 from crossenc_kit.backbones import find_backbone
 from crossenc_kit.batches import Tokens, length_batches, tokenize
 from crossenc_kit.cards import model_card
@@ -24,8 +24,7 @@ from crossenc_kit.workers import in_halves, side_by_side
 if TYPE_CHECKING:
     from torch import Tensor
 
-CPU_TOKENS = 1024  # per batch: enough for full speed of the matrix products on a CPU, small enough for its caches
-GPU_TOKENS = 65536
+GPU_TOKENS = 65536  # per batch
 
 
 class TruncationWarning(UserWarning):
@@ -39,7 +38,8 @@ class CrossEncoder:
     `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
     `label_names` are the classes' names in index order. `seed` fixes the initial weights of a new head. `truncation`:
     "longest_first" or "only_second", which never cuts the first text. Raises `BackboneError` where the base model
-    cannot be had, `ValueError` where the tokenizer has no padding token.
+    cannot be had, `ValueError` where the tokenizer has no padding token. `backend`: "torch", "int8", "onnx" or
+    "onnx-int8" (see `export`), by default what the folder holds; all but the first are for scoring on a CPU.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class CrossEncoder:
         label_names: Sequence[str] | None = None,
         truncation: str | None = None,
         seed: int | None = None,
+        backend: str | None = None,
         **old: Any,
     ):
         given: dict[str, Any] = {
@@ -89,7 +90,8 @@ class CrossEncoder:
         if classifier_dropout is not None:
             changes["classifier_dropout"] = classifier_dropout
         self.folder = find_backbone(self.name)
-        self.model, self.new_head = loading.load_model(self.folder, where, changes, given["model_kwargs"] or {}, seed)
+        kwargs = given["model_kwargs"] or {}
+        self.model, self.new_head = backends.load_classifier(self.folder, where, changes, kwargs, seed, backend)
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
         self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
         self.truncation = find_rule(truncation, loading.read_json(self.folder, SETTINGS, where))
@@ -98,7 +100,7 @@ class CrossEncoder:
         self.card: dict[str, Any] = {"base_model": self.name}
         self.truncated = 0  # pairs cut by the last `tokenize`
         self.name_labels(label_names or ())
-        self.to(device or loading.best_device())
+        self.to(device or backends.best_device(self.model))
 
     @property
     def config(self) -> Any:
@@ -134,9 +136,13 @@ class CrossEncoder:
     def device(self) -> Any:
         return self.model.device
 
+    @property
+    def backend(self) -> str:
+        return backends.backend_of(self.model)
+
     def to(self, device: Any) -> CrossEncoder:
         """Move the weights to a device and return the model."""
-        self.model.to(device)
+        self.model.to(backends.checked_device(self.model, device))
         return self
 
     def tokenize(self, pairs: Pairs | Sequence[tuple[str, str]]) -> Tokens:
@@ -208,7 +214,7 @@ class CrossEncoder:
         tokens = self.tokenize(pairs)
         scores = torch.empty(len(tokens), self.num_labels)
         on_cpu = self.device.type == "cpu"
-        budget = token_budget or (CPU_TOKENS if on_cpu else GPU_TOKENS)
+        budget = token_budget or (backends.cpu_tokens(self.model) if on_cpu else GPU_TOKENS)
         batches = list(length_batches(tokens.lengths, budget, batch_size))
         hide = not progress if progress is not None else not sys.stderr.isatty()
         bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=0 if progress else 2)
@@ -270,7 +276,7 @@ class CrossEncoder:
         loading.remember_settings(self.model, self.tokenizer, self.activation_fn, self.max_length)
         card = {**self.card, "adapter": adapters.is_wrapped(self.model)}
         with replace_folder(path, loading.MODEL_FILES) as partial, loading.quiet_transformers():
-            loading.save_weights(self.model, partial, self.new_head, **options)
+            backends.save_weights(self.model, partial, self.new_head, **options)
             self.tokenizer.save_pretrained(partial)
             save_rule(partial, self.truncation)
             (partial / "README.md").write_text(model_card(card, self.num_labels, self.max_length), encoding="utf-8")
@@ -291,8 +297,4 @@ class CrossEncoder:
             return hub.upload_folder(repo_id=repo_id, folder_path=os.path.join(folder, "model"), **options)
 
     def __repr__(self) -> str:
-        size = sum(p.numel() for p in self.model.parameters()) / 1e6
-        kind = type(self.model).__name__
-        return (
-            f"CrossEncoder({self.name!r}: {kind}, {size:.1f} M parameters, num_labels={self.num_labels}, {self.device})"
-        )
+        return f"CrossEncoder({self.name!r}: {backends.describe(self.model)}, {self.device})"

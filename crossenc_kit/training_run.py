@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.backends import check_trainable
 from crossenc_kit.batches import Tokens, cut_step, group_sizes, plan_epoch, steps_per_epoch, tokenize
 from crossenc_kit.distillation import fit_options, parts_of
 from crossenc_kit.history import History
@@ -169,6 +170,7 @@ def prepare(
     import torch
 
     check_config(config)
+    check_trainable(model.model)
     known = find_loss(loss)
     data_of = train_data if callable(train_data) else None
     data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)

@@ -63,6 +63,8 @@ LEVELS = {
     **dict.fromkeys(["label_checks", "in_batch"], 2),
     **dict.fromkeys(["model", "micro_batches"], 3),
     **{"layer_losses": 0, "distillation": 3, "students": 4, "layer_maps": 5, "layer_matching": 6},
+    **{"drift": 1, "quantization": 1, "onnx_session": 1, "export_reports": 1},
+    **{"onnx_graph": 2, "backends": 3, "export": 4},
     "training_run": 4,
     **dict.fromkeys(["resume", "cached"], 5),
     "training": 6,
@@ -70,11 +72,11 @@ LEVELS = {
     "sentence_transformers_api": 7,
     "__main__": 8,
 }
-SIDEWAYS = {("model", "packed")}
+SIDEWAYS = {("model", "packed"), ("model", "backends")}
 
 # Heavy packages are imported where they are needed; torch also at the top of files that are torch code.
 HEAVY = {"transformers", "datasets", "accelerate", "matplotlib", "IPython", "ipywidgets", "papermill", "nbformat"}
-HEAVY |= {"peft", "pyarrow"}
+HEAVY |= {"peft", "pyarrow", "onnx", "onnxruntime", "onnxscript"}
 HEAVY |= {
     "sentence_transformers",
     "pandas",
@@ -107,6 +109,7 @@ WITHOUT_TORCH += [
     "backbones",
     "__main__",
 ]
+WITHOUT_TORCH += ["drift", "export_reports", "backends"]
 
 FILES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
