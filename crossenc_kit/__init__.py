@@ -49,6 +49,7 @@ is meant to be read; each file has one idea and imports only from files above it
     export_reports    what a folder with exports holds
     live              curves, while training and after it
     pictures          padding, attention, architectures drawn
+    tradeoffs         quality against cost: named points, those none beats
     checkpoint        crash-safe checkpoints
     classification_plots  confusion, reliability, precision and recall, two models
     ranking           candidates ordered by a scorer

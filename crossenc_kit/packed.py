@@ -49,6 +49,7 @@ class Parts(NamedTuple):
     pad_id: int | None  # families that number positions by counting non-padding ids
 
 
+PATHS = ("pruned", "packed", "padded")  # from the fastest to the plainest
 BERT_LIKE = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "electra": "electra"}
 
 
@@ -125,19 +126,23 @@ def _distilbert_layer(layer: Any) -> Layer:
     return Layer(attention.q_lin, attention.k_lin, attention.v_lin, heads, dropout, attention_output, feed_forward)
 
 
-def forward(model: Any, tokens: Tokens, rows: np.ndarray, pad: Padding) -> Tensor:
+def forward(model: Any, tokens: Tokens, rows: np.ndarray, pad: Padding, *, path: str = "pruned") -> Tensor:
     """Raw scores `(B, C)` of the given rows, in their order, by the fastest exact path.
 
-    `model` is a Hugging Face sequence classifier in train or eval mode; gradients flow.
+    `model` is a Hugging Face sequence classifier in train or eval mode; gradients flow. `path`: to measure what each
+    step brings, "packed" computes the whole last layer, and "padded" pads, as every architecture that cannot be packed
+    does in any case. The scores are the same.
     """
+    if path not in PATHS:
+        raise ValueError(f"unknown path={path!r}; choose from {', '.join(PATHS)}")
     recompute = model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     with nullcontext() if recompute else FastProducts():  # what is computed twice must be computed alike
-        if can_pack(model):
+        if path != "padded" and can_pack(model):
             parts = take_apart(model)
             order = np.argsort(-tokens.lengths[rows], kind="stable")
             inputs = pack(tokens, rows[order], parts.first_position, model.device)
             if parts.pad_id is None or not bool((inputs.ids == parts.pad_id).any()):
-                scores = _packed_forward(model, parts, inputs, recompute)
+                scores = _packed_forward(model, parts, inputs, recompute, path == "pruned")
                 return scores[torch.as_tensor(np.argsort(order), device=scores.device)]
         return model(**pad_batch(tokens, rows, pad, model.device)).logits
 
@@ -172,15 +177,15 @@ def pack(tokens: Tokens, rows: np.ndarray, first_position: int, device: Any) -> 
     return Packed(ids.unsqueeze(0), segments, positions_.unsqueeze(0), sizes.tolist(), first)
 
 
-def _packed_forward(model: Any, parts: Parts, inputs: Packed, recompute: bool) -> Tensor:
+def _packed_forward(model: Any, parts: Parts, inputs: Packed, recompute: bool, prune: bool) -> Tensor:
     hidden = parts.embed(inputs.ids, inputs.segments, inputs.positions).squeeze(0)  # (T_total, H)
     for depth, layer in enumerate(parts.layers):
-        first = inputs.first if depth == len(parts.layers) - 1 else None
+        first = inputs.first if prune and depth == len(parts.layers) - 1 else None
         arguments = (layer, hidden, inputs.sizes, first, model.training)
         hidden = (
             checkpoint(_layer_forward, *arguments, use_reentrant=False) if recompute else _layer_forward(*arguments)
         )
-    return parts.head(hidden)  # (B, H) -> (B, C)
+    return parts.head(hidden if prune else hidden[inputs.first])  # (B, H) -> (B, C)
 
 
 def _layer_forward(layer: Layer, hidden: Tensor, sizes: list[int], first: Tensor | None, training: bool) -> Tensor:

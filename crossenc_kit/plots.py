@@ -30,6 +30,7 @@ from crossenc_kit.figures import (
 )
 from crossenc_kit.live import curves, live_progress
 from crossenc_kit.pictures import architectures, attention_map, padding
+from crossenc_kit.tradeoffs import tradeoff
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +59,7 @@ __all__ = [
     "save",
     "score_histograms",
     "show",
+    "tradeoff",
 ]
 
 CORRELATIONS = ("pearson", "spearman")

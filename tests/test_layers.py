@@ -35,7 +35,7 @@ LEVELS = {
         ],
         1,
     ),
-    **dict.fromkeys(["live", "pictures", "checkpoint", "classification_plots"], 1),
+    **dict.fromkeys(["live", "pictures", "tradeoffs", "checkpoint", "classification_plots"], 1),
     **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
     **dict.fromkeys(["classification", "explain", "sentence_transformers_evaluators"], 2),
     "ensembles": 0,
@@ -106,6 +106,7 @@ WITHOUT_TORCH += [
     "live",
     "pictures",
     "plots",
+    "tradeoffs",
     "backbones",
     "__main__",
 ]

@@ -245,6 +245,19 @@ def test_the_last_layer_works_on_first_tokens_only(monkeypatch):
     assert rows == [int(tokens_of("bert", PAIRS).lengths.sum()), len(PAIRS)]
 
 
+def test_every_path_gives_the_same_scores_and_the_plainer_ones_work_on_more_rows(monkeypatch):
+    monkeypatch.setattr(products, "has_faster_product", lambda: False)
+    model, tokens, rows = classifier("bert"), tokens_of("bert", PAIRS), np.arange(len(PAIRS))
+    seen, last = [], model.bert.encoder.layer[-1]
+    last.intermediate.register_forward_hook(lambda module, args, output: seen.append(output.shape[:-1].numel()))
+    found = [forward(model, tokens, rows, padding(model, "bert"), path=path) for path in packed.PATHS]
+    assert torch.allclose(found[1], found[0], rtol=0, atol=1e-5)
+    assert torch.allclose(found[2], found[0], rtol=0, atol=1e-5)
+    assert seen == [len(PAIRS), int(tokens.lengths.sum()), len(PAIRS) * int(tokens.lengths.max())]
+    with pytest.raises(ValueError, match="unknown path='fast'; choose from pruned, packed, padded"):
+        forward(model, tokens, rows, padding(model, "bert"), path="fast")
+
+
 def test_half_precision_weights_give_half_precision_scores():
     model = classifier("bert").to(torch.bfloat16)
     scores = scores_of(model, "bert", PAIRS)

@@ -80,6 +80,10 @@ SAMPLES = {
         lambda word: ((a_classifier(), a_classifier(), [word, "b"] * 4, (word, "theirs")), {"title": word}),
         ["b: ", "0.750"],
     ),
+    "tradeoff": (
+        lambda word: (({word: (400, 0.6125), "b": (900, 0.5)},), {"title": word, "groups": {word: word}}),
+        ["0.613 at 400 pairs/s", "0.500 at 900", "not beaten: "],
+    ),
     "architectures": (lambda word: ((), {}), ["one pass for each pair"]),
     "attention_map": (lambda word: ((MATRIX, [word, "b"]), {"title": word}), ["2 tokens", "0.88"]),
 }

@@ -1,6 +1,7 @@
 """What exporting a model brings on a CPU: speed in float32 and int8, by torch and onnxruntime, and what it costs.
 
 Every side scores the same pairs with the same weights, in turns; the ratio is to sentence-transformers' `predict`.
+The student has half of the layers: its speed counts, and as it was not taught, its drift says nothing of a student's.
 Drift is from the kit's float32 scores, and "alone" is how far a score moves when the pair is scored without company.
 Give trained weights: random ones say nothing about drift. Run it on a machine that does nothing else:
 
@@ -29,6 +30,7 @@ from crossenc_kit.measuring import Comparison, interleave, spread_text
 PEER = "sentence-transformers"
 EXACT = "torch, float32"
 SIDES = {EXACT: "torch", "torch, int8": "int8", "ONNX, float32": "onnx", "ONNX, int8": "onnx-int8"}
+STUDENT = "torch, half of the layers"
 ONE_SCALE = "ONNX, int8, one scale a batch"  # onnxruntime's own dynamic quantisation
 ALONE = 50  # pairs that are scored one by one, too
 CALIBRATION = 256  # pairs of the training data
@@ -98,7 +100,7 @@ def load_sides(folder: Path, scratch: Path, sample: list[tuple[str, str]]) -> di
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from sentence_transformers import CrossEncoder as Peer
 
-    from crossenc_kit import CrossEncoder, export_model
+    from crossenc_kit import CrossEncoder, export_model, make_student
 
     exact = CrossEncoder(folder, device="cpu")
     fast = scratch / "fast"
@@ -111,6 +113,7 @@ def load_sides(folder: Path, scratch: Path, sample: list[tuple[str, str]]) -> di
         for name, kind in SIDES.items()
     }
     models[ONE_SCALE] = CrossEncoder(fast, backend="onnx", model_kwargs={"file_name": "one.onnx"})
+    models[STUDENT] = make_student(exact, exact.config.num_hidden_layers // 2)
     return {**models, PEER: Peer(str(folder), device="cpu")}
 
 

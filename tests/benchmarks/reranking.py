@@ -38,7 +38,7 @@ from crossenc_kit.trec import read_run, write_run
 NOTEBOOK = "04_msmarco_reranking"
 MAX_LENGTH = 192
 GRADED_LISTS = 8  # lists of each graded query
-COSINE_SCALE, GRADE_BONUS = 20.0, 3.0  # a teacher's logits: 20 is the scale that the encoder was trained with
+COSINE_SCALE, GRADE_BONUS = 20.0, 3.0  # 20 is the scale that the encoder was trained with
 Run = Mapping[str, Mapping[str, float]]
 
 
@@ -65,6 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs of each side and seed")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--loss", choices=PEER_LOSSES, default="lambda_loss")
+    parser.add_argument("--labels", choices=["grades", "softened"], default="grades", help="see `softened`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8, help="lists in a step")
@@ -136,6 +137,15 @@ def lists_of(pairs: Pairs, rows: list[tuple[str, list[str], list[int]]]) -> Pair
     return Pairs(left, right, labels, np.concatenate([pairs.offsets, more]).astype(np.int64))
 
 
+def softened(lists: Pairs) -> Pairs:
+    """The lists with 20 times the zero-shot cosine plus 3 times the grade as labels: what is near is not all wrong.
+
+    ListNet takes the softmax of the labels, which makes the separate vectors a teacher that the grades correct.
+    """
+    labels = COSINE_SCALE * dense_cosine(lists.texts) + GRADE_BONUS * np.asarray(lists.labels)
+    return replace(lists, labels=labels.astype(np.float32))
+
+
 TESTS = {"msmarco": msmarco_tests, "wikiqa": wikiqa_tests}
 LISTS = {"msmarco": msmarco_lists, "wikiqa": wikiqa_lists}
 
@@ -158,13 +168,6 @@ def ours(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callabl
     return lambda pairs: model.predict(pairs, activation_fn="identity"), minutes
 
 
-def taught(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callable, dict[str, float]]:
-    """The kit's loop on the same lists, with the zero-shot cosine as a teacher: its softmax, moved by the grades."""
-    cosine = dense_cosine(lists.texts)
-    labels = (COSINE_SCALE * cosine + GRADE_BONUS * np.asarray(lists.labels)).astype(np.float32)
-    return ours(replace(lists, labels=labels), argparse.Namespace(**{**vars(settings), "loss": "kl_divergence"}), seed)
-
-
 def theirs(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callable, dict[str, float]]:
     """sentence-transformers' trainer, see `train_peer`."""
     rows = [(example.texts[0], list(example.texts[1:]), example.label) for example in lists]
@@ -176,7 +179,7 @@ def theirs(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Calla
     return lambda pairs: peer.predict(pairs, activation_fn=identity, show_progress_bar=False), minutes
 
 
-SIDES = {"crossenc_kit": ours, "crossenc_kit, taught": taught, "sentence-transformers": theirs}
+SIDES = {"crossenc_kit": ours, "sentence-transformers": theirs}
 PEER_LOSSES = {"lambda_loss": "LambdaLoss", "listnet": "ListNetLoss", "ranknet": "RankNetLoss"}
 
 
@@ -191,6 +194,7 @@ def ranked_by(side: str, seed: int, tests: Mapping[str, Any], settings: argparse
     if not times.is_file():
         lists = LISTS[settings.task](settings, seed)
         lists = lists[: settings.lists or None]
+        lists = softened(lists) if settings.labels == "softened" else lists
         print(f"{settings.task}, seed {seed}: {side} on {lists!r}", file=sys.stderr, flush=True)
         scorer, minutes = SIDES[side](lists, settings, seed)
         for name, (collection, candidates, *_) in tests.items():
@@ -274,9 +278,11 @@ def record(settings: argparse.Namespace, seed: int, systems: Any, tests: Mapping
             names = list(dict.fromkeys([metric, "ndcg@10", "mrr@10", "map"]))
             measured = measure_run(seeds[seed][test], collection.qrels, names, relevant_from=relevant)
             metrics[side][test] = {name: float(values.mean()) for name, values in measured.items()}
-    names = ("task", "model", "loss", "epochs", "batch_size", "negatives", "learning_rate")
+    names = ("task", "model", "loss", "labels", "epochs", "batch_size", "negatives", "learning_rate")
     lists = next(iter(there.values()))[seed]["times"]["lists"]
     command = f"python tests/benchmarks/reranking.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}"
+    command += f" --loss {settings.loss} --labels {settings.labels} --negatives {settings.negatives}"
+    command += f" --epochs {settings.epochs} --learning-rate {settings.learning_rate}"
     return run_record(NOTEBOOK, settings, names, metrics, command, lists=lists, seed=seed)
 
 
