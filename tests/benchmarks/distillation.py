@@ -1,10 +1,11 @@
-"""Students of a few layers on real data, with gold labels and with a teacher's scores: does the teacher help?
+"""Students of a few layers on real data, with gold labels alone and with a teacher: does the teacher help?
 
-The students of one size start from the same layers of the same encoder and take as many steps. `msmarco`: the same
-lists, too; the labels are the marked passages and grades, or the scores of a reranker of all layers (`--teacher`, for
-example one of `reranking.py`). A third student sees no label at all: its teacher is a public run of a BERT model on the
-queries of TREC DL 2019, of which only the scores are there. `stsb`: one student sees the training pairs twice, the
-other sees them once and as many new pairs once, with a teacher's scores on all.
+"gold" starts from evenly spaced layers of the untrained encoder, and its labels are people's. "taught" starts from the
+same layers of the trained teacher, and its labels are the teacher's scores (Sanh et al., 2019). Both take as many
+steps. `msmarco`: on the same lists; the teacher is a reranker of all layers (`--teacher`, one of `reranking.py`). A
+third student, "public run", starts like "gold" and sees no label: its teacher is a public run of a BERT model on the
+queries of TREC DL 2019, of which only the scores are there. `stsb`: "gold" sees the training pairs twice; "taught" sees
+them once, and as many new pairs once, with the teacher's scores on all.
 
 What a student scored is kept in `--runs`, and is not made again: seeds and students can be run one by one.
 
@@ -69,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, nargs="+", default=[3, 2])
     parser.add_argument("--labels", nargs="+", choices=["gold", "taught", "public run"], help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--negatives", type=int, default=5, help="mined for each positive (msmarco)")
     parser.add_argument("--gold-loss", default="lambda_loss", help="of the lists with gold labels (msmarco)")
     parser.add_argument("--threads", type=int, help="cores")
@@ -97,9 +98,8 @@ def studied(task: Any, student: Student, seed: int, settings: argparse.Namespace
     if not path.is_file():
         data, loss, epochs = task.training(student.labels, seed)
         print(f"{settings.task}, seed {seed}: {student}, {loss}, on {data!r}", file=sys.stderr, flush=True)
-        whole = CrossEncoder(
-            settings.model, num_labels=1, max_length=MAX_LENGTH[settings.task], seed=seed, device="cpu"
-        )
+        options = {"num_labels": 1, "max_length": MAX_LENGTH[settings.task], "seed": seed, "device": "cpu"}
+        whole = task.teacher if student.labels == "taught" else CrossEncoder(settings.model, **options)
         model = make_student(whole, student.layers)
         config = TrainingConfig(
             epochs=epochs,
