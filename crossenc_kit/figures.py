@@ -68,7 +68,7 @@ def _figure_class() -> type[Figure]:
 
 def label_axes(ax: Axes, x: str, y: str) -> None:
     """Name both axes; a unit goes in parentheses."""
-    ax.set_xlabel(safe(x, 80), fontsize=9)
+    ax.set_xlabel("\n".join(safe(line, 80) for line in x.split("\n")), fontsize=9)
     ax.set_ylabel("\n".join(safe(line, 60) for line in y.split("\n")), fontsize=9)
 
 

@@ -109,8 +109,8 @@ def tradeoff(
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     whiskers = (["95 % interval"] if intervals else []) + (["least to most"] if spreads else [])
     better = f"{'more' if more_is_better else 'less'} is better"
-    notes = "; ".join([better, *([f"whiskers: {', '.join(whiskers)}"] if whiskers else []), "dotted: none is better"])
-    label_axes(ax, f"{one_line(cost, 30)} ({notes})", quality)
+    notes = "; ".join([*([f"whiskers: {', '.join(whiskers)}"] if whiskers else []), "dotted: none is better"])
+    label_axes(ax, f"{one_line(cost, 30)} ({better})\n{notes}", quality)
     _name_points(figure, ax, points, lines)
     return figure
 

@@ -217,8 +217,13 @@ RULES = [
 ]
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_the_first_notebook_has_a_map_that_links_all_others():
+    first, *others = NOTEBOOKS
+    cells = nbformat.read(first, as_version=4).cells
+    (found,) = [cell.source for cell in cells if "## The map of the series" in cell.source]
+    rows = [row for row in found.splitlines() if row.startswith("| [")]
+    assert [row.split("|")[1].strip() for row in rows] == [f"[{path.stem}]({path.name})" for path in others]
+    assert "planned" not in found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -96,7 +96,7 @@ def test_whiskers_the_dotted_edge_and_the_legend():
     assert ([800, 800], [0.61, 0.60]) in drawn
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["exact", "rounded", "other"]
     assert ax.get_xscale() == "log"
-    assert "whiskers: 95 % interval, least to most" in ax.get_xlabel()
+    assert ax.get_xlabel().endswith("(more is better)\nwhiskers: 95 % interval, least to most; dotted: none is better")
 
 
 def test_of_costs_the_edge_is_level_from_a_system_to_the_next_dearer_one():

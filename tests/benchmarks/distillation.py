@@ -1,11 +1,13 @@
 """Students of a few layers on real data, with gold labels alone and with a teacher: does the teacher help?
 
-"gold" starts from evenly spaced layers of the untrained encoder, and its labels are people's. "taught" starts from the
-same layers of the trained teacher, and its labels are the teacher's scores (Sanh et al., 2019). Both take as many
-steps. `msmarco`: on the same lists; the teacher is a reranker of all layers (`--teacher`, one of `reranking.py`). A
-third student, "public run", starts like "gold" and sees no label: its teacher is a public run of a BERT model on the
-queries of TREC DL 2019, of which only the scores are there. `stsb`: "gold" sees the training pairs twice; "taught" sees
-them once, and as many new pairs once, with the teacher's scores on all.
+"gold" starts from evenly spaced layers of the untrained encoder, and its labels are people's. "copied" has the same
+labels and starts from the same layers of the trained teacher. "taught" starts like "copied", and its labels are the
+teacher's scores (Sanh et al., 2019). All take as many steps. `msmarco`: on the same lists; the teacher is a reranker of
+all layers (`--teacher`, one of `reranking.py`). A further student, "public run", starts like "gold" and sees no label:
+its teacher is a public run of a BERT model on the queries of TREC DL 2019, of which only the scores are there. `stsb`:
+"gold" and "copied" see the training pairs twice; "taught" sees them once, and as many new pairs once, with the
+teacher's scores on all. "matched" is "taught" after one epoch of `match_layers` on its own texts: twice the steps, so
+it is made only where `--labels` asks for it.
 
 What a student scored is kept in `--runs`, and is not made again: seeds and students can be run one by one.
 
@@ -28,10 +30,12 @@ from distillation_tasks import MAX_LENGTH, TASKS
 from fine_tuning import run_record, timed
 
 from crossenc_kit import CrossEncoder, TrainingConfig, train
+from crossenc_kit.layer_matching import match_layers
 from crossenc_kit.records import write_result
 from crossenc_kit.students import make_student
 
 NOTEBOOK = "05_distillation"
+USUAL = ["gold", "copied", "taught"]
 
 
 class Student(NamedTuple):
@@ -48,7 +52,7 @@ def main() -> None:
     settings = parse_arguments()
     settings.runs.mkdir(parents=True, exist_ok=True)
     task = TASKS[settings.task](settings)
-    kinds = ["gold", "taught", *(["public run"] if settings.task == "msmarco" else [])]
+    kinds = [*USUAL, *(["public run"] if settings.task == "msmarco" else [])]
     students = [Student(layers, labels) for layers in settings.layers for labels in settings.labels or kinds]
     found: dict[str, dict[int, Any]] = {}
     for seed in settings.seeds:
@@ -68,7 +72,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--teacher", help="folder of a trained model of all layers (stsb: made if there is none)")
     parser.add_argument("--model", default="minilm", help="whose layers the students start from")
     parser.add_argument("--layers", type=int, nargs="+", default=[3, 2])
-    parser.add_argument("--labels", nargs="+", choices=["gold", "taught", "public run"], help="default: all")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        choices=["gold", "copied", "taught", "public run", "matched"],
+        help="default: all but matched",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--negatives", type=int, default=5, help="mined for each positive (msmarco)")
@@ -98,9 +107,7 @@ def studied(task: Any, student: Student, seed: int, settings: argparse.Namespace
     if not path.is_file():
         data, loss, epochs = task.training(student.labels, seed)
         print(f"{settings.task}, seed {seed}: {student}, {loss}, on {data!r}", file=sys.stderr, flush=True)
-        options = {"num_labels": 1, "max_length": MAX_LENGTH[settings.task], "seed": seed, "device": "cpu"}
-        whole = task.teacher if student.labels == "taught" else CrossEncoder(settings.model, **options)
-        model = make_student(whole, student.layers)
+        model = make_student(start_of(student, task, seed, settings), student.layers)
         config = TrainingConfig(
             epochs=epochs,
             batch_size=task.batch_size,
@@ -108,13 +115,29 @@ def studied(task: Any, student: Student, seed: int, settings: argparse.Namespace
             seed=seed,
             token_budget=8192,
         )
-        minutes = timed(lambda: train(model, data, loss, config))
+        matched = task.teacher if student.labels == "matched" else None
+        minutes = timed(lambda: trained(model, data, loss, config, matched))
         model.save_pretrained(stem)
         scored = task.score(model)
         task.keep(stem, scored)
         path.write_text(json.dumps(minutes))
         print(json.dumps(task.metrics(scored)), file=sys.stderr, flush=True)
     return {"minutes": json.loads(path.read_text()), "scored": task.kept(stem)}
+
+
+def start_of(student: Student, task: Any, seed: int, settings: argparse.Namespace) -> CrossEncoder:
+    """The model whose layers a student has at first: the untrained encoder, or the teacher."""
+    if student.labels in ("copied", "taught", "matched"):
+        return task.teacher
+    return CrossEncoder(settings.model, num_labels=1, max_length=MAX_LENGTH[settings.task], seed=seed, device="cpu")
+
+
+def trained(model: CrossEncoder, data: Any, loss: str, config: TrainingConfig, teacher: CrossEncoder | None) -> None:
+    """Train the student; with a teacher, on what its layers compute first."""
+    if teacher is not None:
+        first = TrainingConfig(epochs=1, batch_size=32, learning_rate=config.learning_rate, seed=config.seed)
+        match_layers(model, teacher, data.texts, config=first)
+    train(model, data, loss, config)
 
 
 def report(task: Any, found: Mapping[str, Mapping[int, Any]], settings: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ class Reranking:
     def training(self, labels: str, seed: int) -> tuple[Pairs, str, int]:
         """Data, loss and epochs."""
         lists = LISTS["msmarco"](self.settings, seed)
-        if labels == "gold":
+        if labels in ("gold", "copied"):
             return lists, self.settings.gold_loss, 1
         if labels == "public run":
             return self.public_lists(len(lists), seed), "kl_divergence", 1
@@ -149,7 +149,7 @@ class Similarity:
     def training(self, labels: str, seed: int) -> tuple[Pairs, str, int]:
         """Data, loss and epochs: as many steps with gold labels as with the teacher's."""
         gold = self.splits["train"]
-        if labels == "gold":
+        if labels in ("gold", "copied"):
             return gold, "bce", 2
         more = sample_pairs(gold, how="bm25", k=2, seed=seed)
         rows = np.random.default_rng(seed).permutation(len(more))[: len(gold)]
