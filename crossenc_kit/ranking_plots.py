@@ -207,7 +207,9 @@ def quality_against_cost(
     figure, axes = drawing(title or f"{heading(metric)} against {units[cost]}", facts, height=3.8)
     ax = axes["all"]
     for (name, table), style in zip(tables.items(), STYLES, strict=False):
-        _draw_curve(ax, table, style, safe(name, 30), cost != "depth")
+        _draw_curve(ax, table, style, safe(name, 30))
+    if cost != "depth":
+        _write_depths(ax, np.concatenate(list(tables.values())))
     if np.isfinite(next(iter(tables.values()))[:, 5]).all():
         table = next(iter(tables.values()))
         ax.plot(table[:, 1], table[:, 5], color=GREY, linestyle=":", linewidth=1.2, label="ceiling")
@@ -232,15 +234,22 @@ def _point(point: Any, cost: str, metric: str) -> tuple[float, ...]:
     return (point.depth, getattr(point, cost), point.metrics[metric], low, high, ceiling)
 
 
-def _draw_curve(ax: Axes, table: np.ndarray, style: Mapping[str, str], name: str, with_depths: bool) -> None:
+def _draw_curve(ax: Axes, table: np.ndarray, style: Mapping[str, str], name: str) -> None:
     table = table[np.argsort(table[:, 1], kind="stable")]
     look: dict[str, Any] = {"color": style["color"], "linestyle": style["linestyle"]}
     ax.plot(table[:, 1], table[:, 2], **look, marker=style["marker"], markersize=5, label=name)
-    for depth, at, value, low, high, _ in table:
+    for _, at, _, low, high, _ in table:
         if np.isfinite([low, high]).all():
             ax.plot([at, at], [low, high], color=style["color"], linewidth=0.9, alpha=0.7)
-        if with_depths:
-            ax.annotate(f"{depth:g}", (at, value), (4, -10), textcoords="offset points", fontsize=7, color=INK)
+
+
+def _write_depths(ax: Axes, table: np.ndarray) -> None:
+    """Each depth once where systems share its cost, below the lowest of their points."""
+    lowest: dict[tuple[float, float], float] = {}
+    for depth, at, value in table[:, :3]:
+        lowest[depth, at] = min(value, lowest.get((depth, at), value))
+    for (depth, at), value in lowest.items():
+        ax.annotate(f"{depth:g}", (at, value), (4, -11), textcoords="offset points", fontsize=7, color=INK)
 
 
 def dots_by_seed(

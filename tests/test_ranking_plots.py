@@ -175,6 +175,10 @@ class TestQualityAgainstCost:
         assert figure.axes[0].lines[0].get_xdata().tolist() == places
         assert drawn(figure.axes[0]) == ["0", "10", "20"]
 
+    def test_a_depth_that_costs_all_systems_as_much_is_written_once_below_the_lowest(self):
+        figure = quality_against_cost({"a": [(1, 2.0, 0.4), (5, 6.0, 0.7)], "b": [(1, 2.0, 0.3)]}, cost="pairs")
+        assert [(text.get_text(), text.xy) for text in figure.axes[0].texts] == [("1", (2, 0.3)), ("5", (6, 0.7))]
+
     def test_tuples(self):
         figure = quality_against_cost(
             {"a": [(5, 3.0, 0.6), (1, 2.0, 0.4)], "b": [(9, 1.0, 0.5, 0.4, 0.7)]}, cost="seconds"
