@@ -29,8 +29,9 @@ is meant to be read; each file has one idea and imports only from files above it
     progress          how far a long job is
     truncation        which text of a pair is cut
     adapters          PEFT: wrap, save, merge
-    ensembles         several scorers as one
+    scorers           functions and models as scorers, raw scores
     losses            scores and labels in, scalar out
+    ensembles         several scorers as one
     tables            files become rows
     parquet           parquet files: rows in, columns out
     batches           pairs become token ids and batches
@@ -61,7 +62,7 @@ is meant to be read; each file has one idea and imports only from files above it
     collection        documents, queries, grades; a run on them becomes pairs
     trec              runs and judgements in files
     text_streams      corpora, triples and candidates, row by row
-    candidates        rows of queries and candidates become groups
+    candidate_rows    rows of queries and candidates, with their texts
     teachers          teacher scores: cached, made into labels
     first_stages      BM25, dense and word-overlap search, runs fused
     judgements        what is known relevant, what was hidden, false negatives
@@ -81,6 +82,7 @@ is meant to be read; each file has one idea and imports only from files above it
     sentence_transformers_evaluators  evaluators under their names, older and later
     label_readers     files and hub data sets with classes become pairs
     ranking_readers   folders with a search collection
+    candidates        rows of queries and candidates become groups
     sentence_transformers_reranking  the same, of reranking
     ranking_evaluation  a run and judgements become a report: first stage, ceiling, result
     micro_batches     pairs that are scored together, and their loss

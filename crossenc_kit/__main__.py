@@ -35,10 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     """The message of an error that the kit foresaw; of any other its type too, and how to see more."""
-    message = " ".join(str(error).split())
+    message = ""
+    for line in (" ".join(line.split()) for line in str(error).splitlines()):
+        message += _between(message, line) + line
     if isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("crossenc_kit"):
         return message
     return f"{type(error).__name__}: {message} (--debug shows where)"
+
+
+def _between(before: str, line: str) -> str:
+    """What joins a line to those before it: punctuation, where they end without any."""
+    if not before or not line:
+        return ""
+    return " " if before[-1] in ".:;,!?" else ". " if line[0].isupper() else "; "
 
 
 def _parser() -> argparse.ArgumentParser:

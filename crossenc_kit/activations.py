@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
+
 
 def find_activation(choice: Callable | str | None) -> Callable | None:
     """An activation by name ("sigmoid", "identity", "torch.nn...Sigmoid") or as it is; None for None.
@@ -28,6 +30,18 @@ def find_activation(choice: Callable | str | None) -> Callable | None:
         return kind()
     except TypeError as error:
         raise ValueError(f"the activation {choice!r} needs arguments; pass it ready made: {error}") from error
+
+
+def activated(choice: Callable | str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of the N raw scores `(N,)` of a model with one label to what an activation makes of them."""
+    activation = find_activation(choice)
+
+    def apply(raw: np.ndarray) -> np.ndarray:
+        import torch
+
+        return activation(torch.from_numpy(raw)[:, None])[:, 0].numpy()  # type: ignore[misc]
+
+    return apply
 
 
 def activation_path(activation: Callable) -> str:

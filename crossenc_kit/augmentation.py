@@ -22,6 +22,7 @@ from crossenc_kit.first_stages import bm25_run, dense_run, random_run
 from crossenc_kit.optimization import adamw, parameter_groups, rate_factor, set_rate
 from crossenc_kit.pairs import DataError, Pairs, as_pairs, check_text
 from crossenc_kit.retrieval import cosine
+from crossenc_kit.scorers import as_scorer
 from crossenc_kit.teachers import cached_scores, with_teacher_scores
 
 WAYS = ("bm25", "dense", "random")
@@ -132,7 +133,7 @@ def label_pairs(
         return with_teacher_scores(pairs, cached_scores(scorer, pairs, folder, settings=settings, **options))
     if options:
         raise ValueError(f"{', '.join(options)}: options of a cache, which needs a folder")
-    call: Any = getattr(scorer, "predict", scorer)
+    call = as_scorer(scorer)
     return with_teacher_scores(pairs, score_pairs(lambda texts: call(texts, **(settings or {})), as_pairs(pairs).texts))
 
 

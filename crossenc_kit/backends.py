@@ -34,6 +34,7 @@ def load_classifier(
     if kind not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
     if kind == "torch":
+        _check_weights(folder)
         return loading.load_model(folder, where, changes, model_kwargs, seed)
     path = loading.find_file(folder, _file(kind, model_kwargs), where)
     if path is None and kind == "int8":
@@ -78,16 +79,30 @@ def to_int8(model: Any, ranges: dict[str, Any] | None = None) -> Any:
 
 def _held(folder: str) -> str:
     """The backend of a folder: torch where it has plain weights or is a hub name, else that of its one export."""
-    path = Path(folder)
-    if not path.is_dir() or any((path / name).is_file() for name in (*WEIGHTS, "adapter_config.json")):
-        return "torch"
-    held = [kind for kind, name in EXPORTS.items() if (path / name).is_file()]
+    held = _exports_alone(folder)
     if len(held) > 1:
         raise BackboneError(
             f"the folder {folder!r} holds {' and '.join(held)}: choose one, for example "
             f"CrossEncoder({folder!r}, backend={held[0]!r})"
         )
     return held[0] if held else "torch"
+
+
+def _exports_alone(folder: str) -> list[str]:
+    """The backends of a folder's exports; none of a hub name or a folder that has plain weights too."""
+    path = Path(folder)
+    if not path.is_dir() or any((path / name).is_file() for name in (*WEIGHTS, "adapter_config.json")):
+        return []
+    return [kind for kind, name in EXPORTS.items() if (path / name).is_file()]
+
+
+def _check_weights(folder: str) -> None:
+    """Raise `BackboneError` for a folder that holds exports and no weights for torch."""
+    if held := _exports_alone(folder):
+        raise BackboneError(
+            f"the folder {folder!r} has no float32 weights for backend='torch', it holds {' and '.join(held)}: "
+            f"CrossEncoder({folder!r}, backend={held[0]!r}), or give the folder of the float32 model"
+        )
 
 
 def _read_config(folder: str, where: dict[str, Any], changes: dict[str, Any]) -> Any:
@@ -142,7 +157,30 @@ def checked_device(model: Any, device: Any) -> Any:
             f"backend={kind!r} runs on the CPU, not on {device}; on a GPU use backend='torch', perhaps with "
             "model_kwargs={'dtype': 'bfloat16'}"
         )
+    if not _is_there(device):
+        raise ValueError(f"there is no device {str(device)!r} on this machine; choose from {', '.join(_devices())}")
     return device
+
+
+def _is_there(device: Any) -> bool:
+    """Whether torch knows a device by this name and, of a GPU, whether the machine has it."""
+    import torch
+
+    try:
+        known = torch.device(device)
+    except RuntimeError:
+        return False
+    if known.type not in ("cuda", "mps"):
+        return True
+    return f"{known.type}:{known.index or 0}" in _devices()
+
+
+def _devices() -> list[str]:
+    """The CPU and the GPUs of this machine."""
+    import torch
+
+    found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    return [*found, "mps:0"] if torch.backends.mps.is_available() else found
 
 
 def best_device(model: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -176,12 +177,20 @@ def _find(ids: list[int], piece: list[int], start: int) -> int:
     raise ValueError(f"the tokenizer's pair {ids} does not contain its own tokens {piece}; it cannot be used for pairs")
 
 
+def one_or_more(name: str, value: int | None) -> int | None:
+    """The value, where it is None or a count; raises `ValueError` for any other."""
+    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}; leave it out for the usual one")
+    return value
+
+
 def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None = None) -> Iterator[np.ndarray]:
     """Row numbers sorted from long to short, cut so that rows x longest row stays within the budget.
 
     A row longer than the budget is a batch of its own; no batch has more than `max_rows`. Sorting puts
     rows of equal length together, which is what both the packed and the padded forward pass want.
     """
+    one_or_more("token_budget", token_budget)
     if max_rows is not None and max_rows < 1:
         raise ValueError(f"a batch has at least one row, got {max_rows} as the most")
     order = np.argsort(-lengths, kind="stable")

@@ -55,7 +55,8 @@ def compare_speed(
     is for all sides; left out, each has its usual one. Each of `sides` has `seconds` (one a run), `pairs_per_second`
     (the median), `memory` (the most MiB its process ever had; on a GPU, the most allocated there), and of the others
     `gain` (how many times faster the kit is, the ratio of medians), `gain_spread` and `difference` (the largest of
-    any raw score). A side that is not installed or fails is in `left_out` with the reason.
+    any raw score). A side that is not installed or fails is in `left_out` with the reason. Raises `ValueError` for a
+    model that was exported: no other side loads it.
     """
     if repeats < 1 or (limit is not None and limit < 1):
         raise ValueError(f"a comparison needs a run and a pair, got repeats={repeats}, limit={limit}")
@@ -65,6 +66,11 @@ def compare_speed(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as parent, ExitStack() as processes:
         folder = os.path.join(parent, "model")
         model = model if isinstance(model, CrossEncoder) else CrossEncoder(model, device=device, seed=0)
+        if model.backend != "torch":
+            raise ValueError(
+                f"{model.name!r} is an export ({model.backend}), which the other sides do not load: give the folder of "
+                "the float32 model (how much faster the export is stands in its export.json)"
+            )
         device = str(device or model.device)
         model.save_pretrained(folder)
         sides = {name: processes.enter_context(own_process()) for name in SIDES if name not in left_out}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.activations import find_activation
+from crossenc_kit.batches import one_or_more
 from crossenc_kit.model import CrossEncoder, TruncationWarning
 from crossenc_kit.pairs import DataError, check_text
 from crossenc_kit.teachers import teacher_fingerprint
@@ -107,8 +108,9 @@ def load_scorer(
     """A `BlockScorer` of a `CrossEncoder`, a folder or a hub name; under torchrun each process takes its own GPU."""
     if isinstance(model, CrossEncoder) and device is not None:
         raise ValueError("device is for a model given by its name; move this one with model.to(device)")
+    one_or_more("batch_size", batch_size), one_or_more("threads", threads)
     softmax = activation_fn == "softmax"
-    chosen = find_activation("identity" if softmax else activation_fn)
+    chosen = _activation("identity" if softmax else activation_fn)
     if not isinstance(model, CrossEncoder):
         model = CrossEncoder(model, device=device or _own_gpu())
     if softmax and model.num_labels == 1:
@@ -117,6 +119,13 @@ def load_scorer(
         warnings.warn(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet", stacklevel=4)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
     return BlockScorer(model, batch_size, threads, chosen or model.activation_fn, softmax, rows)
+
+
+def _activation(choice: Callable | str | None) -> Callable | None:
+    try:
+        return find_activation(choice)
+    except ValueError as error:
+        raise ValueError(f"{error}; over several classes also 'softmax'") from None
 
 
 def _own_gpu() -> str | None:

@@ -28,7 +28,7 @@ from crossenc_kit.model import TruncationWarning
 from crossenc_kit.pair_stream import Block, PairFile, check_pairs, read_blocks
 from crossenc_kit.parquet import need_pyarrow
 from crossenc_kit.progress import Progress, rate_text
-from crossenc_kit.score_folder import ScoreFolder, alone
+from crossenc_kit.score_folder import ScoreFolder, alone, is_written_there
 from crossenc_kit.tables import write_jsonl
 
 SHARD_ROWS = 16384  # what a kill costs at most
@@ -58,18 +58,22 @@ def score_file(
 
     A folder job that was killed goes on when it is run again: only missing shards are scored. With another input,
     model or setting it refuses, and `CheckpointError` names what differs. Every row is checked before the first is
-    scored: `DataError` names file and line. Raises `OSError` where the output cannot be written.
+    scored: `DataError` names file and line. Raises `OSError` where the output cannot be written, `ValueError` where
+    the scores would be written over the input.
     """
+    if shard_rows < 1:
+        raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if not _is_folder(output, shards):
         if count > 1:
             raise ValueError(f"{count} processes write a shard each: name a folder as output, such as scores/")
+        _check_apart(path, Path(output))
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
         return _to_lines(scorer, file, Path(output), progress)
-    if shard_rows < 1:
-        raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
     need_pyarrow("a folder of scores (parquet)")
     os.stat(path)  # no folder is made for a file that is not there
+    if is_written_there(Path(output), Path(path)):
+        raise ValueError(f"the input {path} lies where the shards of {output} are written; choose another folder")
     with alone(Path(output), rank, count):
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
         plan = {"input": file.plan(), **scorer.plan(), "shard_rows": shard_rows}
@@ -87,6 +91,13 @@ def _is_folder(output: str | os.PathLike, shards: bool | None) -> bool:
     if not Path(output).absolute().parent.is_dir():
         raise ValueError(f"cannot write {output}: its folder does not exist; make it first")
     return False
+
+
+def _check_apart(path: str | os.PathLike, output: Path) -> None:
+    """Raise `ValueError` where the lines, or the half of them while they are written, would replace the input."""
+    for target in (output, output.with_name(output.name + ".partial")):
+        if target.exists() and os.path.samefile(path, target):
+            raise ValueError(f"the scores would be written over the input {path}; name another output than {output}")
 
 
 def _prepare(
@@ -189,7 +200,8 @@ def score_command(options: Namespace) -> int:
             print(dumps(row))
         return 0
     more: dict[str, Any] = {"columns": options.columns, "keep": keep, "encoding": options.encoding}
-    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": options.shard_rows or SHARD_ROWS}
+    rows = SHARD_ROWS if options.shard_rows is None else options.shard_rows
+    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": rows}
     done = score_file(options.model, options.file, options.output, **shards, **more, **settings)
     if "shards" in done:
         rate = rate_text(done["scored"] / max(done["seconds"], 1e-9))

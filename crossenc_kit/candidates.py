@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, as_pairs, check_text
+from crossenc_kit.candidate_rows import Texts, find_rows, first_with_inputs, selected, with_texts
+from crossenc_kit.malformed import MalformedLines, usable
+from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, as_pairs
 from crossenc_kit.searches import check_depth
-from crossenc_kit.sources import SPLITS, Layout, find_source
-from crossenc_kit.tables import read_table
 
-ID_COLUMN = re.compile(r"(.*[_-])?(ids?|idx|index|urls?)|[qp]id", re.IGNORECASE)
-QUERY_ID = re.compile(r"(query|anchor|question|q)[_-]?ids?", re.IGNORECASE)
-Texts = Mapping[str, str] | Iterable[Any]
+Groups = list[tuple[int, dict[str, Any]]]  # a row's number, and its inputs and labels
 
 
 def read_candidates(
@@ -33,6 +29,8 @@ def read_candidates(
     depth: int | None = None,
     limit: int | None = None,
     by_query: bool = True,
+    malformed: str = "error",
+    encoding: str = "utf-8",
 ) -> Pairs:
     """Queries with candidate documents and labels, a group a query, from rows in any form that MS MARCO has on the hub:
 
@@ -45,35 +43,74 @@ def read_candidates(
     - ids in the place of texts (sentence-transformers/msmarco): `queries` and `documents` give their texts, as
       `{id: text}` or as rows of id and text (a data set, `iter_documents(path)`), of which only those needed are kept.
 
-    `source`: a data set or a dictionary of them, rows, a file with a header or JSON Lines, the name "org/name" of a hub
-    data set, with its `config`. `columns` names the inputs where there are others: the query's first. `depth`: only the
-    first candidates of a list, `limit`: only the first rows. Columns of ids and urls beside texts become tags.
+    `source`: a data set or a dictionary of them, rows, a file (JSON Lines, TSV or CSV with a header, parquet), the name
+    "org/name" of a hub data set, with its `config`. `columns` names the inputs where there are others: the query's
+    first. `depth`: only the first candidates of a list, `limit`: only the first rows. Columns of ids and urls beside
+    texts become tags.
 
     `by_query` joins rows that have one query into a group that has each text once, at its highest label (not where
     labels are margins). The notes count what was left out and joined, blank documents, and `label` or `labels`
-    below 0. Raises `DataError` naming row and column, also for a blank query, and for an id that has two texts.
+    below 0. Raises `DataError` naming file, line (or row) and column of what cannot be used, also for a blank query;
+    `malformed="count"` leaves such lines out. An id that has two texts is an error always.
     """
     for name, value in (("depth", depth), ("limit", limit)):
         if value is not None:
             check_depth(value, name)
     if source is None:
         raise ValueError("read_candidates needs a source: a data set, rows, a file, or a name on the hub")
-    origin, rows = _rows(source, split, config, limit)
-    if not rows:
-        raise DataError(f"{origin}: no rows for split {split!r}")
+    origin, rows, bad = find_rows(source, split, config, limit, malformed, encoding)
     left_out: list[str] = []
-    if "passages" in rows[0]:
-        rows, left_out = _selected(rows)
+    if any("passages" in row for _, row in rows):
+        rows, left_out = selected(rows, bad)
         columns = ("query", "documents")
-    inputs = _inputs(rows[0], columns, origin)
-    tags = {name: [row.get(name) for row in rows] for name in rows[0] if name not in (*inputs, *TARGET_COLUMNS)}
-    rows = _with_texts(rows, inputs, queries, documents)
-    margins = all(_is_margin(row, inputs) for row in rows)
-    pairs = as_pairs([_group(row, inputs, depth, margins) for row in rows])
-    notes = [f"from {origin}", *left_out, *(["scores are margins: labels are (score, 0)"] if margins else [])]
-    notes += _oddities(pairs, inputs[0], any(name in rows[0] for name in ("label", "labels")) and not margins)
+    first, inputs = first_with_inputs(rows, columns, origin)
+    others = [name for name in first if name not in (*inputs, *TARGET_COLUMNS)]
+    row_of = dict(rows)
+    rows = with_texts(rows, inputs, queries, documents, bad)
+    margins = any(_is_margin(row, inputs) for _, row in rows)
+    groups = [(number, _group(row, inputs, depth, margins)) for number, row in rows]
+    pairs, kept = _usable_groups(groups, inputs[0], bad)
+    notes = [f"from {origin}", *bad.notes(), *left_out, *(["scores are margins: labels are (score, 0)"] * margins)]
+    notes += _oddities(pairs, any(name in first for name in ("label", "labels")) and not margins)
+    tags = {name: [row_of[number].get(name) for number in kept] for name in others}
     pairs = replace(pairs, tags=tags, notes=tuple(notes))
     return join_queries(pairs) if by_query and not margins else pairs
+
+
+def _usable_groups(groups: Groups, query: str, bad: MalformedLines) -> tuple[Pairs, list[int]]:
+    """The groups as one table, and the numbers of their rows; a row that cannot be used is malformed."""
+    labelled = any("labels" in group for _, group in groups)
+    widths: list[int] = []
+
+    def alone(group: dict[str, Any]) -> dict[str, Any]:
+        if labelled and "labels" not in group:
+            raise DataError("there is no label, and other rows have one")
+        try:
+            labels = _as_groups([group], query).labels
+        except DataError as error:
+            raise DataError(str(error).removeprefix("row 0").lstrip(",: ")) from None
+        widths.append(0 if labels is None else labels[0].size)
+        if widths[-1] != widths[0]:
+            raise DataError(f"{widths[-1]} labels a pair, in the rows before {widths[0]}")
+        return group
+
+    kept = groups
+    try:
+        pairs = _as_groups([group for _, group in groups], query)
+    except DataError:  # which rows is it: one by one takes longer
+        kept = list(usable(groups, alone, bad))
+        pairs = _as_groups([group for _, group in kept], query)
+    if not kept:
+        raise DataError("; ".join([f"{bad.path}: no {bad.unit} can be used", *bad.notes()]))
+    return pairs, [number for number, _ in kept]
+
+
+def _as_groups(groups: list[dict[str, Any]], query: str) -> Pairs:
+    pairs = as_pairs(groups)
+    blank = next((row for row, start in enumerate(pairs.offsets[:-1]) if not pairs.left[start].strip()), None)
+    if blank is not None:
+        raise DataError(f"row {blank}, column {query!r}: the query is blank; leave the row out, or fill it in")
+    return pairs
 
 
 def triples_as_pairs(
@@ -156,106 +193,12 @@ def _joined(pairs: Pairs, members: list[list[int]], kept: list[list[int]], clash
     )
 
 
-def _oddities(pairs: Pairs, query: str, graded: bool) -> list[str]:
-    """What of the groups is odd, in words; raises `DataError` for a blank query."""
-    for group, start in enumerate(pairs.offsets[:-1]):
-        if not pairs.left[start].strip():
-            raise DataError(f"row {group}, column {query!r}: the query is blank; leave the row out, or fill it in")
+def _oddities(pairs: Pairs, graded: bool) -> list[str]:
+    """What of the groups is odd, in words."""
     blank = [row for row, text in enumerate(pairs.right) if not text.strip()]
     notes = [f"blank documents: {len(blank):,} (the first of query {pairs.left[blank[0]][:40]!r})"] if blank else []
     below = int((pairs.labels < 0).sum()) if graded and pairs.labels is not None else 0
     return [*notes, f"labels below 0: {below:,}"] if below else notes
-
-
-def _rows(source: Any, split: str, config: str | None, limit: int | None) -> tuple[str, list[dict[str, Any]]]:
-    """Where the rows are from, in words, and the first of them."""
-    layout = Layout("candidate", (), ("{}.jsonl", "{}.tsv"), {str(source): config} if config else {})
-    origin, found = find_source(source, layout, SPLITS.get(split, (split,)))
-    rows = list(itertools.islice((row for _, row in read_table(found)) if isinstance(found, Path) else found, limit))
-    odd = next((number for number, row in enumerate(rows) if not isinstance(row, Mapping)), None)
-    if odd is not None:
-        raise DataError(f"row {odd}: expected named columns, got {type(rows[odd]).__name__} {str(rows[odd])[:40]}")
-    return origin, rows
-
-
-def _selected(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of microsoft/ms_marco as lists with labels, but those without a selected passage; what was left out."""
-    kept, without = [], []
-    for number, row in enumerate(rows):
-        passages = row["passages"]
-        if not isinstance(passages, Mapping):  # a list of dicts in some versions of datasets
-            passages = {key: [passage[key] for passage in passages] for key in ("passage_text", "is_selected")}
-        texts, labels = (list(passages.get(key, ())) for key in ("passage_text", "is_selected"))
-        if len(texts) != len(labels):
-            raise DataError(f"row {number}, column 'passages': {len(texts)} passage_text, {len(labels)} is_selected")
-        if any(labels):
-            query = check_text(row.get("query"), f"row {number}, column 'query'")
-            ids = {key: row[key] for key in ("query_id", "query_type") if key in row}
-            kept.append({**ids, "query": query, "documents": texts, "labels": labels})
-        else:
-            without.append(str(row.get("query_id", f"row {number}")))
-    if not kept:
-        raise DataError(f"none of the {len(rows):,} queries has a selected passage")
-    first = f" ({', '.join(without[:3])}{', ...' if without[3:] else ''})"
-    return kept, [f"queries without a selected passage left out: {len(without):,}{first}"] if without else []
-
-
-def _inputs(row: Mapping[str, Any], columns: Sequence[str] | None, origin: str) -> list[str]:
-    """The columns of the query and of its documents: those given, else texts, else ids in their place."""
-    if columns is not None:
-        missing = [name for name in columns if name not in row]
-        if isinstance(columns, str) or len(columns) < 2 or missing:
-            raise DataError(f"{origin}: columns is {columns!r}; expected two or more of {', '.join(row)}")
-        return list(columns)
-    others = [name for name in row if name not in TARGET_COLUMNS]
-    texts = [name for name in others if not ID_COLUMN.fullmatch(name)]
-    if len(texts) < 2:  # ids stand for texts
-        texts = [name for name in others if name in texts or not (texts and QUERY_ID.fullmatch(name))]
-    if len(texts) < 2:
-        raise DataError(f"{origin}: no query with documents in the columns {', '.join(row)}; name them with columns=")
-    return texts
-
-
-def _with_texts(
-    rows: Sequence[Mapping[str, Any]], inputs: list[str], queries: Texts | None, documents: Texts | None
-) -> list[dict[str, Any]]:
-    """The rows with texts in the place of ids, in columns that are named as ids."""
-    lookups: dict[str, dict[str, str]] = {}
-    for kind, texts, names in (("queries", queries, inputs[:1]), ("documents", documents, inputs[1:])):
-        names = [name for name in names if ID_COLUMN.fullmatch(name)]
-        if names and texts is None:
-            raise DataError(f"the columns {', '.join(names)} hold ids; give the texts as {kind}={{id: text}}")
-        if names:
-            wanted = dict.fromkeys(str(key) for row in rows for name in names for key in _listed(row.get(name)))
-            lookups |= dict.fromkeys(names, _texts(texts, wanted, kind))
-    if not lookups:
-        return [dict(row) for row in rows]
-    return [{**row, **{name: _replaced(row.get(name), texts) for name, texts in lookups.items()}} for row in rows]
-
-
-def _texts(texts: Any, wanted: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The wanted texts by id (7 is "7"), from a mapping or rows of id and text; `DataError` where some are absent."""
-    if isinstance(texts, Mapping):
-        rows: Iterable[Any] = ((key, texts[key]) for key in texts if str(key) in wanted)
-    else:
-        rows = (tuple(row.values() if isinstance(row, Mapping) else row)[:2] for row in texts)
-    found: dict[str, str] = {}
-    for key, text in rows:
-        if str(key) in wanted and found.setdefault(str(key), text) != text:
-            raise DataError(f"the id {str(key)!r} is there a second time, with another text, among the {kind} given")
-    absent = [key for key in wanted if key not in found]
-    if absent:
-        first = f"{', '.join(map(repr, absent[:3]))}{', ...' if absent[3:] else ''}"
-        raise DataError(f"{len(absent):,} of {len(wanted):,} ids are not among the {kind} given: {first}")
-    return found
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
-    return [texts[str(key)] for key in value] if isinstance(value, (list, tuple)) else texts[str(value)]
 
 
 def _label(row: Mapping[str, Any]) -> Any:

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 
 from crossenc_kit.metrics import spearman
 
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a score's size: what float32 sums in another order may differ by
+HARDLY = 1e-3  # of the largest score: a spread below it is a model's that tells no pairs apart
+
 
 class DriftError(ValueError):
     """A faster form of a model scores too differently; `drift` has the numbers."""
@@ -25,8 +28,9 @@ class Drift:
     """Scores of N pairs beside the exact ones.
 
     `largest`, `mean`: of the absolute differences, in the scores' own unit; `spread`: the standard deviation of the
-    exact scores; `spearman`: rank correlation with them, of several classes the lowest; `agreement`: the share of pairs
-    whose highest class is the same, None for one score a pair.
+    exact scores, `size` the largest of them without its sign; `spearman`: rank correlation with them, of several
+    classes the lowest, 1 where all are equal within the rounding of float32; `agreement`: the share of pairs whose
+    highest class is the same, None for one score a pair.
     """
 
     pairs: int
@@ -34,14 +38,20 @@ class Drift:
     mean: float
     spread: float
     spearman: float
+    size: float
     agreement: float | None = None
 
     @property
     def relative(self) -> float:
-        """The largest difference in standard deviations of the exact scores; 0 / 0 is 0."""
-        if not self.largest:
-            return 0.0
-        return self.largest / self.spread if self.spread else math.inf
+        """The largest difference in standard deviations of the exact scores; rounding / 0 is 0."""
+        if self.spread:
+            return self.largest / self.spread
+        return 0.0 if self.is_rounding else math.inf
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the scores are equal but for the rounding of float32: no drift, however little they differ."""
+        return self.largest <= ROUNDING * self.size
 
     def __str__(self) -> str:
         text = f"largest {self.largest:.2g} ({self.relative:.2g} standard deviations of the scores), "
@@ -67,26 +77,38 @@ def measure_drift(exact: ArrayLike, other: ArrayLike) -> Drift:
         wrong = np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))
         if len(wrong):
             raise ValueError(f"row {wrong[0]} of the {name} scores is not finite ({len(wrong)} of {len(scores)})")
-    difference = np.abs(exact - other)
+    difference, size = np.abs(exact - other), float(np.abs(exact).max())
     columns = list(zip(exact.reshape(len(exact), -1).T, other.reshape(len(other), -1).T, strict=True))
     agreement = float(np.mean(exact.argmax(1) == other.argmax(1))) if exact.ndim == 2 else None
     return Drift(
         pairs=len(exact),
         largest=float(difference.max()),
         mean=float(difference.mean()),
-        spread=float(np.std(exact, axis=0).mean()),
-        spearman=min(spearman(ours, theirs) for ours, theirs in columns),
+        spread=float(np.where(np.ptp(exact, axis=0) > 0, np.std(exact, axis=0), 0.0).mean()),
+        spearman=min(_order(ours, theirs, ROUNDING * size) for ours, theirs in columns),
+        size=size,
         agreement=agreement,
     )
 
 
+def _order(ours: np.ndarray, theirs: np.ndarray, rounding: float) -> float:
+    """Spearman's correlation; 1 for scores that are equal, of which each may be constant."""
+    return 1.0 if np.abs(ours - theirs).max() <= rounding else spearman(ours, theirs)
+
+
 def check_drift(name: str, drift: Drift, least_spearman: float, most: float) -> None:
-    """Raise `DriftError` for a Spearman below `least_spearman`, or a largest difference above `most` deviations."""
-    if drift.spearman >= least_spearman and drift.relative <= most:
+    """Raise `DriftError` for a Spearman below `least_spearman`, or a largest difference above `most` deviations.
+
+    Scores that are equal but for rounding pass.
+    """
+    if drift.is_rounding or (drift.spearman >= least_spearman and drift.relative <= most):
         return
+    doubt = ""
+    if drift.spread <= HARDLY * drift.size:
+        doubt = f"The exact scores hardly differ (sd {drift.spread:.2g}): is the model trained, are the pairs varied? "
     raise DriftError(
         f"{name} moves the scores too far from float32 on {drift.pairs} pairs: {drift}; allowed are Spearman "
-        f"{least_spearman:g} and more, {most:g} standard deviations and less. Give other bounds (min_spearman, "
+        f"{least_spearman:g} and more, {most:g} standard deviations and less. {doubt}Give other bounds (min_spearman, "
         "max_drift), or write it all the same with allow_drift=True",
         drift,
     )

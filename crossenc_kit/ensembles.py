@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crossenc_kit.arrays import finite_numbers
+from crossenc_kit.scorers import as_scorer
 
 WAYS = ("mean", "rank_mean", "standardised_mean")
 
@@ -49,7 +50,7 @@ def ensemble(
     def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         texts = getattr(pairs, "texts", pairs)
         lists = _rows_by_left(texts) if isinstance(groups, str) else _rows_by_offset(groups, len(texts))
-        return _combine([getattr(member, "predict", member)(texts) for member in members], how, lists, shares)
+        return _combine([as_scorer(member)(texts) for member in members], how, lists, shares)
 
     score.depends_on_list = how != "mean"  # type: ignore[attr-defined]  # a cache by shards must refuse it
     return score

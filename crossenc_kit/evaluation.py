@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from crossenc_kit.metrics import bootstrap_difference, bootstrap_interval, pearson, spearman
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
+from crossenc_kit.scorers import as_scorer
 
 Scorer = Callable[[Sequence[tuple[str, str]]], ArrayLike]
 CORRELATIONS = {"pearson": pearson, "spearman": spearman}
@@ -103,7 +104,7 @@ def evaluate_correlation(
 
 def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
     """`scorer(texts)` as a float array, checked: one finite number (or row of numbers) a pair."""
-    scores = np.asarray(scorer(texts), dtype=float)
+    scores = np.asarray(as_scorer(scorer)(texts), dtype=float)
     if scores.ndim == 0 or len(scores) != len(texts):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(texts)} pairs")
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))

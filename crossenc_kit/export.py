@@ -97,8 +97,8 @@ def export_model(
     `pairs`: N pairs like those that will be scored, some hundreds; the scores of the folder, loaded again, are held
     against the model's on them. The export is refused, and nothing written, where Spearman is below `min_spearman`
     (0.99, ONNX in float32 0.9999) or the largest difference above `max_drift` standard deviations of the scores (0.25,
-    0.001), but with `allow_drift`. `smooth`: bring the channels of int8 layers closer by their ranges on the pairs
-    (see quantization.py). `repeats`: runs that are timed.
+    0.001), but with `allow_drift`; scores that are equal but for rounding pass. `smooth`: bring the channels of int8
+    layers closer by their ranges on the pairs (see quantization.py). `repeats`: runs that are timed.
 
     The folder also holds configuration, tokenizer and `export.json` with the report. It appears whole or not at all;
     float32 weights and other exports of the same weights in it stay. Raises `DriftError` for the drift; `ValueError`

@@ -1,10 +1,10 @@
 """First stages: which documents of a corpus might answer a query, by BM25, by dense vectors, by shared words.
 
-Documents and queries are mappings from id to text; ids that are no strings, and blank texts, raise `DataError`. A
-search gives a *run*, `{query id: {document id: score}}`, best first; equal scores are in the order of the documents.
-Each `*_index` reads the corpus once and gives a `search(queries, k, include)`; each `*_run` is both in one call.
-`include`, `{query id: document ids}`, names documents that are in the run whatever their rank, at the score they have:
-known answers, whose score is wanted too.
+Documents and queries are mappings from id to text (documents also dicts, see `ranking.read_document`); ids that are no
+strings, and blank texts, raise `DataError`. A search gives a *run*, `{query id: {document id: score}}`, best first;
+equal scores are in the order of the documents. Each `*_index` reads the corpus once and gives a
+`search(queries, k, include)`; each `*_run` is both in one call. `include`, `{query id: document ids}`, names documents
+that are in the run whatever their rank, at the score they have: known answers, whose score is wanted too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.pairs import DataError
+from crossenc_kit.ranking import document_texts
 from crossenc_kit.retrieval import WORD, encoder, words
 from crossenc_kit.run_metrics import check_run
 from crossenc_kit.searches import Include, Run, Search, check_depth, draws, ids_of, search_with
@@ -32,7 +33,7 @@ def terms(text: str) -> list[str]:
 
 
 def bm25_run(
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     queries: Mapping[str, str],
     k: int = 100,
     *,
@@ -49,7 +50,7 @@ def bm25_run(
 
 
 def bm25_index(
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     *,
     k1: float = 1.5,
     b: float = 0.75,
@@ -66,6 +67,7 @@ def bm25_index(
     """
     package = _bm25s()
     _check_bm25(k1, b, method)
+    documents = document_texts(documents)
     ids = ids_of(documents, "document")
     split = _splitter(tokenize, stop_words)
     vocabulary: dict[str, int] = {}
@@ -86,7 +88,7 @@ def bm25_index(
 
 
 def bm25_scorer(
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     *,
     k1: float = 1.5,
     b: float = 0.75,
@@ -101,6 +103,7 @@ def bm25_scorer(
     document of a pair may be another than the D; a word that none of these has counts nothing.
     """
     _check_bm25(k1, b, "lucene")
+    documents = document_texts(documents)
     ids_of(documents, "document")
     split = _splitter(tokenize, stop_words)
     having: Counter[str] = Counter()
@@ -128,7 +131,7 @@ def bm25_scorer(
 
 
 def dense_run(
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     queries: Mapping[str, str],
     k: int = 100,
     encode: Callable[[Sequence[str]], np.ndarray] | None = None,
@@ -141,7 +144,7 @@ def dense_run(
 
 
 def dense_index(
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     encode: Callable[[Sequence[str]], np.ndarray] | None = None,
     *,
     document_vectors: np.ndarray | None = None,
@@ -152,6 +155,7 @@ def dense_index(
     `"minilm"` encoder. `document_vectors`: `(D, H)` in the order of the documents, where they are encoded already.
     Every document is compared, in blocks of queries. Raises `DataError` for vectors of another shape or not finite.
     """
+    documents = document_texts(documents)
     ids = ids_of(documents, "document")
     encode = encode or encoder("minilm")
     vectors = encode(list(documents.values())) if document_vectors is None else document_vectors
@@ -172,9 +176,10 @@ def dense_index(
 
 
 def overlap_run(
-    documents: Mapping[str, str], queries: Mapping[str, str], k: int = 100, *, include: Include | None = None
+    documents: Mapping[str, Any], queries: Mapping[str, str], k: int = 100, *, include: Include | None = None
 ) -> Run:
     """The `k` best documents of each query by shared words as a part of all distinct words: see `word_overlap`."""
+    documents = document_texts(documents)
     ids = ids_of(documents, "document")
     rows_of: dict[str, list[int]] = {}
     sizes = np.zeros(len(ids))
@@ -195,11 +200,12 @@ def overlap_run(
     return search_with(scores_of, ids)(queries, k, include)
 
 
-def random_run(documents: Mapping[str, str], queries: Mapping[str, str], k: int = 100, *, seed: int = 0) -> Run:
+def random_run(documents: Mapping[str, Any], queries: Mapping[str, str], k: int = 100, *, seed: int = 0) -> Run:
     """`k` documents of each query drawn at random, scored 1, 1/2, 1/3, ... in the order drawn.
 
     A draw depends on the seed, the query's id and the documents, not on the other queries.
     """
+    documents = document_texts(documents)
     ids = ids_of(documents, "document")
     check_depth(k)
     size = min(k, len(ids))

@@ -68,6 +68,11 @@ def _check_values(data: Pairs, loss: Loss, name: str, num_labels: int) -> None:
     """Numbers or, for a loss over classes, distributions: as many a row as the model has outputs."""
     labels = np.asarray(data.labels, dtype=float)
     width = labels.shape[1] if labels.ndim == 2 else 1
+    if width > num_labels and any("gold labels after them" in note for note in data.notes):  # with_teacher_scores
+        raise DataError(
+            f"the model has num_labels={num_labels}, but row 0 has {width} labels, a teacher's and gold ones after "
+            f"them: the loss that takes both is distillation_loss(..., gold=...), not {name} alone"
+        )
     if width != num_labels:
         classes = "; for labels that are classes use 'cross_entropy'" if width == 1 else ""
         raise DataError(

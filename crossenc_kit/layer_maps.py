@@ -52,6 +52,12 @@ def checked_matching(
     student: CrossEncoder, teacher: CrossEncoder, layer_map: Any, weights: tuple[float, float], attention: str
 ) -> Matching:
     """What is asked for, checked against the two models; `ValueError` where they cannot be compared so."""
+    for name, model in (("student", student), ("teacher", teacher)):
+        if model.backend != "torch":
+            raise ValueError(
+                f"the {name} is an export ({model.backend}), whose layers cannot be seen: take the float32 model "
+                "(backend='torch'), and export the student afterwards"
+            )
     if student.model is teacher.model:
         raise ValueError("student and teacher are one model; make_student cuts a student that is its own")
     for name, weight in zip(("hidden_weight", "attention_weight"), weights, strict=True):

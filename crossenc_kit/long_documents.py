@@ -17,6 +17,7 @@ from crossenc_kit.batches import tokenize
 from crossenc_kit.evaluation import Scorer, score_pairs
 from crossenc_kit.pairs import DataError, Pairs, as_text_pairs
 from crossenc_kit.ranking import check_not_blank
+from crossenc_kit.scorers import raw_scorer
 from crossenc_kit.truncation import RULES, without_room
 
 AGGREGATES = ("max", "first", "mean_top_k")
@@ -41,7 +42,7 @@ def score_chunks(
     k: int = 3,
     tokenizer: Any = None,
 ) -> np.ndarray:
-    """Scores `(N,)` of pairs whose second text is scored window by window against the first.
+    """Scores `(N,)` of pairs whose second text is scored window by window against the first; of a model raw scores.
 
     A window is `size` words, the next begins `stride` words after it (default: half of `size`), up to the end of the
     text; `size` is 150 by default. `unit="tokens"` counts tokens of `tokenizer` (default: the scorer's) and cuts
@@ -67,7 +68,7 @@ def score_chunks(
         chosen = known[key][:1] if aggregate == "first" else known[key]
         rows += [(query, window) for window in chosen]
         counts.append(len(chosen))
-    scores = score_pairs(scorer, rows) if rows else np.zeros(0)
+    scores = score_pairs(raw_scorer(scorer), rows) if rows else np.zeros(0)
     if scores.ndim != 1:
         raise DataError(f"windows need one score each, the scorer gave scores of shape {scores.shape}")
     return _aggregate(scores, np.asarray(counts, dtype=np.int64), aggregate, k)

@@ -32,8 +32,9 @@ from crossenc_kit.first_stages import bm25_index, dense_index, random_run
 from crossenc_kit.judgements import Known, Qrels, what_is_known
 from crossenc_kit.negatives import OUTPUTS, SAMPLING, Choice, MinedNegatives, mined_negatives
 from crossenc_kit.pairs import DataError
-from crossenc_kit.ranking import check_finite
+from crossenc_kit.ranking import check_finite, document_texts
 from crossenc_kit.run_metrics import check_run, some
+from crossenc_kit.scorers import as_scorer
 from crossenc_kit.searches import Run, check_depth, ids_of
 
 Scorer = Callable[[Sequence[tuple[str, str]]], Any]
@@ -52,7 +53,7 @@ class Limits(NamedTuple):
 
 def mine_hard_negatives(
     queries: Mapping[str, str],
-    documents: Mapping[str, str],
+    documents: Mapping[str, Any],
     qrels: Qrels,
     *,
     run: Mapping[str, Mapping[str, float]] | None = None,
@@ -92,6 +93,7 @@ def mine_hard_negatives(
     _check_limits(limits, scored)
     _check_choice(choice, range_max - range_min)
     ids_of(queries, "query")
+    documents = document_texts(documents)
     ids_of(documents, "document")
     known = what_is_known(queries, documents, qrels, positive_grade, negative_grade)
     depth = range_max + max(map(len, known.excluded.values()))
@@ -201,7 +203,8 @@ def _check_run(run: Mapping[str, Mapping[str, float]], queries: Mapping[str, str
 def _rescore(scorer: Scorer, queries: Mapping[str, str], documents: Mapping[str, str], *runs: Run) -> list[Run]:
     """The runs with the scores of a scorer, all pairs scored in one call."""
     keys = [(query, document) for run in runs for query, scores in run.items() for document in scores]
-    scores = np.asarray(scorer([(queries[query], documents[document]) for query, document in keys]), dtype=float)
+    pairs = [(queries[query], documents[document]) for query, document in keys]
+    scores = np.asarray(as_scorer(scorer)(pairs), dtype=float)
     if scores.shape != (len(keys),):
         raise DataError(f"cross_encoder gave scores of shape {scores.shape}; expected ({len(keys)},), one a pair")
     check_finite(scores, lambda row: "query {!r}, document {!r}".format(*keys[row]), "cross_encoder")

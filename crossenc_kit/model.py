@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossenc_kit import adapters, backends, loading
+from crossenc_kit.activations import activated
 from crossenc_kit.backbones import find_backbone
-from crossenc_kit.batches import Tokens, length_batches, tokenize
+from crossenc_kit.batches import Tokens, length_batches, one_or_more, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
 from crossenc_kit.pairs import Pairs, as_text_pairs
@@ -84,13 +85,12 @@ class CrossEncoder:
             "local_files_only": local_files_only,
             "token": token,
         }
-        changes = {**(given["config_kwargs"] or {})}
+        changes, kwargs = {**(given["config_kwargs"] or {})}, given["model_kwargs"] or {}
         if num_labels is not None or label_names:
             changes["num_labels"] = num_labels if num_labels is not None else len(label_names or ())
         if classifier_dropout is not None:
             changes["classifier_dropout"] = classifier_dropout
         self.folder = find_backbone(self.name)
-        kwargs = given["model_kwargs"] or {}
         self.model, self.new_head = backends.load_classifier(self.folder, where, changes, kwargs, seed, backend)
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
         self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
@@ -214,11 +214,11 @@ class CrossEncoder:
         tokens = self.tokenize(pairs)
         scores = torch.empty(len(tokens), self.num_labels)
         on_cpu = self.device.type == "cpu"
-        budget = token_budget or (backends.cpu_tokens(self.model) if on_cpu else GPU_TOKENS)
-        batches = list(length_batches(tokens.lengths, budget, batch_size))
+        usual = backends.cpu_tokens(self.model) if on_cpu else GPU_TOKENS
+        batches = list(length_batches(tokens.lengths, usual if token_budget is None else token_budget, batch_size))
         hide = not progress if progress is not None else not sys.stderr.isatty()
         bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=0 if progress else 2)
-        threads = min(threads or torch.get_num_threads(), len(batches)) if on_cpu else 1
+        threads = min(one_or_more("threads", threads) or torch.get_num_threads(), len(batches)) if on_cpu else 1
 
         @torch.inference_mode()
         def write(rows: np.ndarray) -> None:
@@ -260,12 +260,12 @@ class CrossEncoder:
         return_documents: bool = False,
         **options: Any,
     ) -> list[list[dict[str, Any]]]:
-        """`rank` for Q queries with their own K candidates each, scored together in one go."""
+        """`rank` for Q queries with their own K candidates each, scored in one go; of equal scores raw ones decide."""
         if self.num_labels != 1:
             raise ValueError(f"ranking needs one score a pair, this model has num_labels={self.num_labels}")
-        return rank_candidates(
-            lambda pairs: self.predict(pairs, **options), queries, documents, top_k, return_documents
-        )
+        shown = activated(options.get("activation_fn") or options.get("activation_fct") or self.activation_fn)
+        options |= {"activation_fn": "identity", "convert_to_numpy": True, "convert_to_tensor": False}
+        return rank_candidates(lambda p: self.predict(p, **options), queries, documents, top_k, return_documents, shown)
 
     def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
         """Write a plain Hugging Face folder: weights, configuration, tokenizer, model card.

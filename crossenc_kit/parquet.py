@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,13 @@ def read_parquet(path: str | os.PathLike, columns: Sequence[str] | None = None) 
             for row in batch.to_pylist():
                 yield number, row
                 number += 1
+
+
+def rows_of_file(
+    path: str | os.PathLike, text_rows: Callable[[Any], Iterable[tuple[int, Mapping[str, Any]]]]
+) -> tuple[str, Iterable[tuple[int, Mapping[str, Any]]]]:
+    """What a number counts, "row" or "line", and the numbered rows: of a parquet file, or what `text_rows` reads."""
+    return ("row", read_parquet(path)) if is_parquet(path) else ("line", text_rows(path))
 
 
 def parquet_columns(path: str | os.PathLike, columns: Sequence[str] | None = None) -> Any:

@@ -39,11 +39,14 @@ def conversion(path: Path, head: bytes) -> str:
     gzipped = _is_gzipped(path)
     opened = f"gzip.open({path.name!r})" if gzipped else f"open({path.name!r}, 'rb')"
     load = "torch.load(file, weights_only=True)" if head[:4] == ZIP else "pickle.load(file)"
-    target = path.name.split(".")[0] + ".jsonl"
+    stem = path.name.split(".")[0]
+    target = f"{stem}.jsonl"
+    if target.lower() == path.name.lower():  # some file systems tell no cases apart
+        target = f"{stem}-converted.jsonl"
     return "\n".join(
         [
             f"import {'gzip, ' if gzipped else ''}json, {load.split('.')[0]}",
-            f"with {opened} as file, open({target!r}, 'w') as out:",
+            f"with {opened} as file, open({target!r}, 'x') as out:",
             f"    for query, scored in {load}.items():",
             "        for document, score in scored.items():",
             "            row = {'query_id': str(query), 'document_id': str(document), 'score': float(score)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ def rank_candidates(
     documents: Sequence[Documents],
     top_k: int | None = None,
     return_documents: bool = False,
+    shown: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The documents of each of Q queries from best to worst, scored together; equal scores keep their order.
 
@@ -35,14 +37,10 @@ def rank_candidates(
     or by id. A hit is `{"corpus_id": index, "score": float, "text": if asked}`; of a document that is more than a text
     also `"id"`, and its metadata under their own names. Raises `DataError` where queries and lists of documents do
     not fit together, for an id that a query's documents have twice, and scores that are not finite or not one a pair.
-    An empty text is scored as it is.
+    An empty text is scored as it is. `shown`: what a hit has as its score, of all scores `(N,)`; hits are ordered by
+    it, and by the score itself where it makes two scores equal, as a sigmoid does with those above 17.
     """
-    if len(queries) != len(documents):
-        raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
-    if isinstance(queries, str) or any(isinstance(texts, str) for texts in documents):
-        raise DataError("the documents of a query are a list of texts, got one string; put it in a list")
-    if top_k is not None and top_k < 0:
-        raise ValueError(f"top_k must not be negative, got {top_k}")
+    _check_asked(queries, documents, top_k)
     candidates = [read_documents(own) for own in documents]
     for place, own in enumerate(candidates):
         names = [document.fields["id"] for document in own if "id" in document.fields]
@@ -53,17 +51,35 @@ def rank_candidates(
     if scores.shape != (len(pairs),):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(pairs)} pairs; expected one a pair")
     check_finite(scores, lambda row: "the query {!r} and the document {!r}".format(*(text[:40] for text in pairs[row])))
+    seen = scores if shown is None else np.asarray(shown(scores))
     ranking: list[list[dict[str, Any]]] = []
     start = 0
     for own in candidates:
-        part = scores[start : start + len(own)]
+        raw, part = scores[start : start + len(own)], seen[start : start + len(own)]
         start += len(own)
-        order = np.argsort(-part, kind="stable")[:top_k]
+        order = np.lexsort((-raw, -part))[:top_k]
         hits: list[dict[str, Any]] = [{"corpus_id": int(i), "score": float(part[i]), **own[i].fields} for i in order]
         if return_documents:
             hits = [{**hit, "text": own[hit["corpus_id"]].shown} for hit in hits]
         ranking.append(hits)
     return ranking
+
+
+def _check_asked(queries: Any, documents: Any, top_k: Any) -> None:
+    """Raise `DataError` unless there is a list of documents for each query, `ValueError` for a `top_k` that is none."""
+    if isinstance(queries, Mapping) or isinstance(documents, Mapping):
+        raise DataError(
+            "queries and their lists of documents are two lists in one order, got a mapping; give "
+            "list(queries.values()) and [documents[query] for query in queries]"
+        )
+    if len(queries) != len(documents):
+        raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
+    if isinstance(queries, str) or any(isinstance(texts, str) for texts in documents):
+        raise DataError("the documents of a query are a list of texts, got one string; put it in a list")
+    if top_k is not None and not isinstance(top_k, Integral):
+        raise ValueError(f"top_k is {top_k!r}; expected a whole number, or None for all")
+    if top_k is not None and top_k < 0:
+        raise ValueError(f"top_k must not be negative, got {top_k}")
 
 
 def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer") -> None:
@@ -84,6 +100,13 @@ def check_not_blank(kind: str, texts: Mapping[Any, Any], where: str = "") -> Non
             )
 
 
+def document_texts(documents: Any) -> Any:
+    """`{id: text}` of documents by id, each the text that is scored; see `read_document`."""
+    if not isinstance(documents, Mapping) or not any(isinstance(own, Mapping) for own in documents.values()):
+        return documents
+    return {key: read_document(document, key).text for key, document in documents.items()}
+
+
 def read_documents(documents: Documents) -> list[Document]:
     """The documents of one query, in order."""
     if isinstance(documents, Mapping):
@@ -96,11 +119,12 @@ def read_document(document: Any, key: str | None = None, place: int = 0) -> Docu
 
     What is scored is the title and the text, as in BEIR (Thakur et al., 2021). `key`, the id in a mapping, goes before
     that in the dict; `place` names a document without one. The dict's `score` becomes `first_score`: it is of a stage
-    before this one. Raises `DataError` for a dict without a text.
+    before this one, and so is the `corpus_id` of a hit that has an id. Raises `DataError` for a dict without a text,
+    with two ids, or with one that is a list.
     """
     if not isinstance(document, Mapping):
         return Document(document, document, {} if key is None else {"id": key})
-    own = next((document[name] for name in ID_KEYS if name in document), None)
+    own = _own_id(document, f"document {place if key is None else repr(key)}")
     name = own if key is None else key
     where = f"document {place}" if name is None else f"document {name!r}"
     if "text" not in document:
@@ -112,3 +136,24 @@ def read_document(document: Any, key: str | None = None, place: int = 0) -> Docu
     if "score" in document:
         fields["first_score"] = document["score"]
     return Document(f"{title} {text}" if title else text, text, fields)
+
+
+def _own_id(document: Mapping[str, Any], where: str) -> Any:
+    """The id of a dict, None where it has none."""
+    ids = {name: document[name] for name in ID_KEYS if name in document}
+    if len(ids) > 1 and "score" in document and isinstance(ids.get("corpus_id"), Integral):
+        del ids["corpus_id"]  # of a hit: the place that it had in another list
+    for name, own in ids.items():
+        try:
+            hash(own)
+        except TypeError:
+            kind = type(own).__name__
+            raise DataError(f"{where}: {name!r} is a {kind}, {str(own)[:40]}; expected a string") from None
+    (first, own), *others = ids.items() or [("", None)]
+    for name, other in others:
+        if other != own:
+            raise DataError(
+                f"{where}: {first!r} is {str(own)[:40]!r} and {name!r} is {str(other)[:40]!r}; keep one id, "
+                "and give the other another name"
+            )
+    return own

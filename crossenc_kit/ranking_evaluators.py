@@ -15,8 +15,9 @@ import numpy as np
 from crossenc_kit.evaluation import Scorer, score_pairs
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.ranking_evaluation import FIRST_STAGE, RankingReport, evaluate_ranking
-from crossenc_kit.reranking import candidate_pairs, in_order, raw_scorer, rerank, warn_at_call
+from crossenc_kit.reranking import candidate_pairs, in_order, rerank, warn_at_call
 from crossenc_kit.run_metrics import Qrels, Run, check_judged, check_qrels, check_run, heading, ranked, some
+from crossenc_kit.scorers import raw_scorer
 
 SHOWN = 3  # nDCG, MRR and MAP: what a run of training logs
 Evaluator = Callable[[Scorer], dict[str, float]]

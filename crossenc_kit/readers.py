@@ -9,12 +9,14 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, check_label, check_text
+from crossenc_kit.parquet import rows_of_file
 from crossenc_kit.sources import SPLITS, Layout, find_data, find_source
 from crossenc_kit.tables import first_line, header, read_jsonl, read_table, read_tsv, write_jsonl
 
@@ -36,14 +38,16 @@ Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where the row stood, the row)
 
 
 def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> Pairs:
-    """A file of pairs, one a row: JSON Lines, TSV or CSV with a header, told apart by the first line, gzipped or not.
+    """A file of pairs, one a row: JSON Lines, TSV or CSV with a header, each also gzipped, or parquet.
 
-    `columns` names the two texts; left out, they are a usual pair of names (sentence1, sentence2; query,
-    document; ...), else the first two columns that hold texts and are neither a target nor an id. The
-    first of `label`, `labels`, `score`, `scores` becomes the labels `(N,)` or `(N, C)`, or a tag if its
-    values are names; all other columns become tags. The notes say which columns were used.
+    The form is told by the first bytes, not by the name. `columns` names the two texts; left out, they are a
+    usual pair of names (sentence1, sentence2; query, document; ...), else the first two columns that hold texts
+    and are neither a target nor an id. The first of `label`, `labels`, `score`, `scores` becomes the labels
+    `(N,)` or `(N, C)`, or a tag if its values are names; all other columns become tags. The notes say which
+    columns were used.
     """
-    rows = [(f"{path}, line {number}", row) for number, row in read_table(path, encoding)]
+    unit, found = rows_of_file(path, partial(read_table, encoding=encoding))
+    rows = [(f"{path}, {unit} {number}", row) for number, row in found]
     if not rows:
         raise DataError(f"{path}: the file has no rows")
     names = list(dict.fromkeys(name for _, row in rows for name in row))

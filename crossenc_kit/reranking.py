@@ -20,9 +20,9 @@ from crossenc_kit.pairs import DataError
 from crossenc_kit.ranking import check_finite, check_not_blank, read_document
 from crossenc_kit.ranking_evaluation import evaluate_ranking
 from crossenc_kit.run_metrics import check_judged, check_qrels, check_run, some
-from crossenc_kit.searches import Run
+from crossenc_kit.scorers import raw_scorer
+from crossenc_kit.searches import Run, check_depth
 
-SATURATING = ("Sigmoid", "Tanh")  # of torch.nn
 PAIRS_AT_ONCE = 16384  # of one call of the scorer: bounds the memory for their tokens
 Candidates = dict[str, list[tuple[str, float]]]  # {query id: [(document id, score)]}, best first
 
@@ -68,13 +68,15 @@ def retrieve_and_rerank(
     `{id: text}`; the answer is the hits of the one, a list of them, or hits by id. A hit has the document's "id",
     "rank" (from 1) and "score", "first_rank" and "first_score" of the first stage, "text", and the document's metadata.
     """
+    check_depth(depth, "depth", least=0)
     count = max(depth, 100) if candidates is None else candidates
+    check_depth(count, "candidates", least=0)
     if count < max(depth, 1):
         raise ValueError(f"candidates={count} of a query are too few to rerank depth={depth} of them")
 
     def search(queries: Any, top_k: int | None = None) -> Any:
-        if top_k is not None and top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {top_k}")
+        if top_k is not None:
+            check_depth(top_k, "top_k", least=0)
         named = _named(queries)
         found = first_stage(named, count)
         if strange := [query for query in found if query not in named]:
@@ -132,8 +134,10 @@ def depth_curve(
     Only queries with judgements are scored. `options` go to `evaluate_ranking` (`relevant_from`, `gains`,
     `resamples`, `seed`). Raises what `rerank` and `evaluate_ranking` raise.
     """
-    if not depths or min(depths) < 0:
-        raise ValueError(f"depths must be one or more numbers that are not negative, got {depths!r}")
+    if not depths:
+        raise ValueError("there are no depths; give one or more whole numbers")
+    for depth in depths:
+        check_depth(depth, "a depth", least=0)
     check_qrels(qrels)
     check_run(run)
     check_judged(run, qrels)
@@ -199,8 +203,8 @@ def score_candidates(
 ) -> dict[str, np.ndarray]:
     """The scores of the first `depth` candidates of each query, by its id; of a model raw ones, see `raw_scorer`."""
     scorer = raw_scorer(scorer)
-    if depth < 0 or pairs_at_once < 1:
-        raise ValueError(f"depth={depth} and pairs_at_once={pairs_at_once}; expected at least 0, and at least 1")
+    check_depth(depth, "depth", least=0)
+    check_depth(pairs_at_once, "pairs_at_once")
     if empty := [query for query, own in candidates.items() if not own]:
         warn_at_call(f"{len(empty)} of {len(candidates)} queries have no candidates to rerank: {some(empty)}")
     ids, pairs = candidate_pairs(queries, documents, candidates, depth)
@@ -214,18 +218,6 @@ def score_candidates(
         warn_at_call(message, kind)
     ends = np.cumsum([min(depth, len(own)) for own in candidates.values()], dtype=np.int64)
     return dict(zip(candidates, np.split(scores, ends[:-1]), strict=False))
-
-
-def raw_scorer(scorer: Any) -> Scorer:
-    """A scorer whose scores stay apart: of a model with one label, its raw ones.
-
-    The sigmoid (or tanh) that such a model applies by default rises with its raw score, so the order is the same,
-    but in float32 it is exactly 1 for raw scores above about 17, and documents that differ become equal.
-    """
-    activation = type(getattr(scorer, "activation_fn", None)).__name__
-    if activation in SATURATING and getattr(scorer, "num_labels", 0) == 1 and hasattr(scorer, "predict"):
-        return lambda pairs: scorer.predict(pairs, activation_fn="identity")
-    return scorer
 
 
 def warn_at_call(message: str, kind: type[Warning] = UserWarning) -> None:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from crossenc_kit.parquet import parquet_bytes, parquet_columns
 from crossenc_kit.run_guard import lock
 
 JOB, MANIFESTS = "_job.json", "_manifests"
+OTHERS = (JOB, MANIFESTS, ".lock", ".ranks")  # what a job writes beside its shards
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class ScoreFolder:
     def begin(self) -> None:
         """Write the job down, or check that the one that is there is the same.
 
-        Raises `CheckpointError` naming what differs, and for parquet files that are of no job.
+        A job file that is damaged is written anew where the shards are of this job, as their manifests tell. Raises
+        `CheckpointError` naming what differs, and for parquet files that are of no job or of one not known.
         """
         job = self.path / JOB
         if not job.exists():
@@ -68,10 +71,30 @@ class ScoreFolder:
                 raise CheckpointError(
                     f"{self.path} holds {other.name}, which is of no job here; choose an empty folder"
                 )
-            about = {"rows": self.rows, "shard_rows": self.shard_rows, "shards": self.shards, "plan": self.plan}
-            self._write(job, (dumps(about, indent=2) + "\n").encode(), replace=False)
-        check_fingerprint(_read_job(self.path)["plan"], self.plan)
+            self._write_job(replace=False)
+        try:
+            check_fingerprint(_filled(_read_job(self.path)["plan"]), _filled(self.plan))
+        except DamagedJob as error:
+            if not self._is_ours():
+                raise CheckpointError(
+                    f"{error}, and the shards in {self.path} are of another job, or nothing tells of which; "
+                    "move the folder aside and run this job again, or run the job that they are of"
+                ) from None
+            warnings.warn(f"{error}: it is written anew, the shards are of this job", stacklevel=3)
+            self._write_job()
         (self.path / MANIFESTS).mkdir(exist_ok=True)
+
+    def _write_job(self, replace: bool = True) -> None:
+        about = {"rows": self.rows, "shard_rows": self.shard_rows, "shards": self.shards, "plan": self.plan}
+        self._write(self.path / JOB, (dumps(about, indent=2) + "\n").encode(), replace)
+
+    def _is_ours(self) -> bool:
+        """Whether all manifests that can be read are of this plan, and shards have at least one."""
+        found = []
+        for path in (self.path / MANIFESTS).glob("*.json"):
+            with suppress(ValueError, LookupError, TypeError):  # what `damage` says later
+                found.append(json.loads(path.read_text(encoding="utf-8"))["plan"] == _digest(self.plan))
+        return all(found) if found else not any(self.path.glob("*.parquet"))
 
     def damage(self, number: int) -> str | None:
         """What is wrong with a shard, in words; "" if it is whole, None where it is not there yet."""
@@ -162,15 +185,27 @@ def alone(path: Path, rank: int, count: int) -> Iterator[None]:
         yield
 
 
+def is_written_there(folder: Path, path: Path) -> bool:
+    """Whether a file, links followed, lies in a folder of scores where a job writes."""
+    folder, path = folder.resolve(), path.resolve()
+    if folder not in path.parents:
+        return False
+    first = path.relative_to(folder).parts[0]
+    return first in OTHERS or fnmatch(first, "scores-*.parquet") or fnmatch(first, ".*.partial")
+
+
 def read_scores(folder: str | os.PathLike, columns: Sequence[str] | None = None) -> dict[str, Any]:
     """The scores of a finished job in the input's order, as columns of N values by name.
 
     `row`: `(N,)` int64, the input's rows from 0; `score`: float32 `(N,)`, or `(N, C)` of several classes; `label`
-    and kept columns: lists. `columns` selects. Raises `CheckpointError` for a folder that holds no job, and for
-    shards that are missing or damaged, which the same job fills in when it is run again.
+    and kept columns: lists. `columns` selects. Raises `CheckpointError` for a folder that holds no job, and for a job
+    file or shards that are missing or damaged, which the same job fills in when it is run again.
     """
     path = Path(folder)
-    job = _read_job(path)
+    try:
+        job = _read_job(path)
+    except DamagedJob as error:
+        raise CheckpointError(f"{error}; run the job again, which writes it anew and keeps the shards") from None
     there = ScoreFolder(path, job["rows"], job["shard_rows"], job["plan"])
     damaged = {number: damage for number in range(there.shards) if (damage := there.damage(number)) != ""}
     for number, damage in damaged.items():
@@ -190,6 +225,10 @@ def _values(parts: Sequence[Any], name: str) -> Any:
     return np.concatenate([np.stack(a) if a.dtype == object else a for a in arrays])  # (N,) of (C,) is (N, C)
 
 
+class DamagedJob(CheckpointError):
+    """The job file of a folder of scores is there and cannot be read."""
+
+
 def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = json.loads((path / JOB).read_text(encoding="utf-8"))
@@ -197,7 +236,14 @@ def _read_job(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} holds no scores: there is no {JOB} in it") from None
     except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path / JOB} cannot be read ({error}); delete the folder and start again") from None
+        raise DamagedJob(f"{path / JOB} cannot be read ({error})") from None
+
+
+def _filled(plan: Any) -> Any:
+    """A plan without what is empty in it: no kept columns are nothing to name."""
+    if not isinstance(plan, Mapping):
+        return plan
+    return {name: _filled(value) for name, value in plan.items() if value != {}}
 
 
 def _digest(plan: Mapping[str, Any]) -> str:

@@ -10,62 +10,91 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.malformed import MalformedLines
 from crossenc_kit.pairs import DataError
-from crossenc_kit.parquet import is_parquet, read_parquet
+from crossenc_kit.parquet import is_parquet, rows_of_file
 from crossenc_kit.readers import text_columns
 from crossenc_kit.tables import first_line, read_table, read_tsv
-from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, read_run
+from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of
 
 SCORE_NAMES = ("score", "scores", "teacher_score", "label", "labels")  # beside a score, a label may be the gold one
 TRIPLE = (("positive_score", "positive_id", "positive"), ("negative_score", "negative_id", "negative"))
+FROM_RANKS = "scores are minus the ranks"
+NO_RANKS = (
+    "; three columns without a line of names are query, document and rank (1, 2, ... for each query); where the last "
+    'is a score, give names=("query_id", "document_id", "score"), or those of two texts'
+)
 Key = tuple[str, str]  # query id and document id, or two texts
 Scored = Iterator[tuple[str, Key, Any]]  # (where, key, score)
 
 
 def score_rows(
     path: str | os.PathLike, names: Sequence[str] | None = None, encoding: str = "utf-8"
-) -> dict[str, Callable[[], Scored]]:
-    """By "ids", by "texts", or both: a function that yields (where, key, score) of a file's rows.
+) -> tuple[dict[str, Callable[[], Scored]], tuple[str, ...]]:
+    """By "ids", by "texts", or both: a function that yields (where, key, score) of a file's rows; and notes.
 
     `names`: the columns of a TSV file without a line of names. Raises `DataError` where the columns are not known.
     """
-    if not is_parquet(path) and names is None and _is_run(path, encoding):
-        return {"ids": partial(_of_run, path, encoding)}
+    width = 0 if is_parquet(path) or names is not None else _run_width(path, encoding)
+    if width:
+        scored = _of_run(path, encoding) if width == 6 else _of_ranks(path, encoding)
+        return {"ids": partial(_scored, path, scored)}, (FROM_RANKS,) if width == 3 else ()
     _, first = next(iter(_rows(path, names, encoding)), ("", None))
     if first is None:
-        raise DataError(f"{path}: the file has no rows")
+        raise DataError(f"{path}: the file has no rows{_only_names(path, names, encoding)}")
     columns = {by: found for by in ("ids", "texts") if (found := _columns(first, by))}
     if not columns:
         raise DataError(
             f"{path}: found the columns {', '.join(map(str, first))[:200]}; expected query_id, document_id and score, "
             "or two texts and score; where the first line is no line of names, give them as names="
         )
-    return {by: partial(_of_rows, path, names, encoding, found) for by, found in columns.items()}
+    return {by: partial(_of_rows, path, names, encoding, found) for by, found in columns.items()}, ()
 
 
-def _is_run(path: str | os.PathLike, encoding: str) -> bool:
-    """Whether the first line is one of a run: six columns with a number in the fifth, or three with one at the end."""
+def _only_names(path: str | os.PathLike, names: Sequence[str] | None, encoding: str) -> str:
+    """What to do about a file without rows: its one line may be a row."""
+    cells = first_line(path, encoding).split("\t") if names is None and not is_parquet(path) else []
+    return f" below the names {', '.join(cells)[:200]}; if that line is a row, give names=" if any(cells) else ""
+
+
+def _run_width(path: str | os.PathLike, encoding: str) -> int:
+    """6 where the first line is one of a run, with a number in the fifth column; 3 with one in the third; else 0."""
     cells = first_line(path, encoding).split()
     try:
-        return len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None
+        return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
     except ValueError:
-        return False
+        return 0
 
 
-def _of_run(path: str | os.PathLike, encoding: str) -> Scored:
-    for query, scored in read_run(path, encoding=encoding).items():
-        for document, score in scored.items():
-            yield str(path), (query, document), score
+def _of_run(path: str | os.PathLike, encoding: str) -> dict[str, dict[str, float]]:
+    return run_of(path, MalformedLines(path, advice=""), encoding)
+
+
+def _of_ranks(path: str | os.PathLike, encoding: str) -> dict[str, dict[str, float]]:
+    """Minus the ranks of a run of three columns; `DataError` unless they are 1, 2, ... for each query."""
+    run = run_of(path, MalformedLines(path, advice=NO_RANKS), encoding)
+    for query, own in run.items():
+        ranks = sorted(-int(score) for score in own.values())
+        if ranks != list(range(1, len(ranks) + 1)):
+            first = ", ".join(map(str, ranks[:5])) + ", ..." * (len(ranks) > 5)
+            raise DataError(f"{path}: query {query!r} has {len(ranks)} documents, with the ranks {first}{NO_RANKS}")
+    return run
+
+
+def _scored(path: str | os.PathLike, run: dict[str, dict[str, float]]) -> Scored:
+    return ((str(path), (query, document), score) for query, own in run.items() for document, score in own.items())
 
 
 def _rows(
     path: str | os.PathLike, names: Sequence[str] | None, encoding: str
 ) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """(where, row) of each row of a file."""
-    if is_parquet(path):
-        return ((f"{path}, row {number}", row) for number, row in read_parquet(path))
-    lines = read_table(path, encoding) if names is None else read_tsv(path, names, encoding)
-    return ((f"{path}, line {number}", row) for number, row in lines)
+
+    def text_rows(path: Any) -> Iterable[tuple[int, Mapping[str, Any]]]:
+        return read_table(path, encoding) if names is None else read_tsv(path, names, encoding)
+
+    unit, rows = rows_of_file(path, text_rows)
+    return ((f"{path}, {unit} {number}", row) for number, row in rows)
 
 
 def _of_rows(

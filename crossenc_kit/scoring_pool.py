@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 from crossenc_kit.activations import find_activation
 from crossenc_kit.model import CrossEncoder, TruncationWarning
 from crossenc_kit.pairs import Pairs, as_text_pairs
+from crossenc_kit.teachers import teacher_fingerprint
 
 LARGEST_CHUNK = 4096  # pairs that a process gets at a time
 CHUNKS_EACH = 10  # at least so many for each process, where there are many pairs: the last ones end together
@@ -88,6 +90,9 @@ class ScoringPool:
         if model.untrained_head:
             warnings.warn(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet", stacklevel=2)
         self.activation_fn, self.num_labels, self.max_length = model.activation_fn, model.num_labels, model.max_length
+        self.fingerprint: str | None = None  # by which `cached_scores` knows the copies' model
+        with suppress(ValueError):  # an activation of the caller's own
+            self.fingerprint = teacher_fingerprint(model)
         self.truncated = 0  # pairs cut by the last `predict`
         threads = max(1, _cores() // places.count("cpu")) if "cpu" in places else 1
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -72,6 +72,8 @@ def ids_of(texts: Mapping[str, str], kind: str, least: int = 1) -> list[str]:
     for name, text in texts.items():
         if not isinstance(name, str):
             raise DataError(f"the {kind} id {name!r} is {type(name).__name__}; ids are strings, use str() on it")
+        if isinstance(text, Mapping):
+            raise DataError(f'{kind} {name!r}: expected a text, got a dict; give its text, such as {kind}["text"]')
         if not check_text(text, f"{kind} {name!r}").strip():
             blank.append(name)
     if blank:

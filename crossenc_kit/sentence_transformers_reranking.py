@@ -14,6 +14,7 @@ import numpy as np
 
 from crossenc_kit.pairs import DataError, check_text
 from crossenc_kit.ranking_metrics import average_precision_of, ndcg, reciprocal_rank
+from crossenc_kit.scorers import raw_options
 from crossenc_kit.sentence_transformers_evaluators import Evaluator
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def _metrics(scores: Any, grades: Sequence[int], k: int) -> tuple[float, float, 
 def _scores_of_each(
     evaluator: Evaluator, model: Any, groups: Mapping[int, Candidates], **options: Any
 ) -> dict[int, np.ndarray]:
-    """The scores `(K,)` of each sample's candidates, by the sample's number, from one call of the model."""
+    """The scores `(K,)` of each sample's candidates, by the sample's number, from one call of the model: raw ones."""
     rows = [(number, place) for number, group in groups.items() for place in range(len(group.texts))]
     pairs = [[groups[number].query, groups[number].texts[place]] for number, place in rows]
     if not pairs:
@@ -158,7 +159,7 @@ def _scores_of_each(
     def where(row: int) -> str:
         return f"sample {rows[row][0]}, candidate {rows[row][1]} ({pairs[row][1][:40]!r})"
 
-    scores = evaluator.scores_of(model, pairs, classes=False, where=where, **options)
+    scores = evaluator.scores_of(model, pairs, classes=False, where=where, **{**raw_options(model), **options})
     ends = np.cumsum([len(group.texts) for group in groups.values()])
     return dict(zip(groups, np.split(scores, ends[:-1]), strict=True))
 

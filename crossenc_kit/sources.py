@@ -13,7 +13,7 @@ from crossenc_kit.folders import shipped, shipped_places
 from crossenc_kit.pairs import DataError
 
 DATA_VARIABLE = "CROSSENC_KIT_DATA"
-DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".tsv", ".csv", ".txt")
+DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".tsv", ".csv", ".txt", ".parquet")
 MATCHED, MISMATCHED = ("dev_matched", "validation_matched"), ("dev_mismatched", "validation_mismatched")
 SPLITS = {  # the names of a split in published data sets, in the order in which they are looked for
     "test": ("test", "test_matched"),

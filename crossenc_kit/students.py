@@ -40,7 +40,8 @@ def make_student(
     the one of a new model.
 
     Raises `ValueError` for more layers than there are, numbers that are not in order or out of range, a model with an
-    adapter, one whose layers share their weights (ALBERT), and a layer that cannot stand where it would.
+    adapter, an exported one, one whose layers share their weights (ALBERT), and a layer that cannot stand where it
+    would.
     """
     from torch import nn
 
@@ -104,6 +105,11 @@ def find_layers(model: CrossEncoder) -> tuple[str, int]:
     from torch import nn
 
     whole, config = model.model, model.config
+    if model.backend != "torch":
+        raise ValueError(
+            f"{model.name!r} is an export ({model.backend}), whose layers cannot be cut: cut the float32 model "
+            "(backend='torch') and export the student"
+        )
     if is_wrapped(whole):
         raise ValueError(f"{model.name!r} has an adapter: make a plain model of it first, with merge_adapters(model)")
     count, kind = config.num_hidden_layers, type(whole).__name__

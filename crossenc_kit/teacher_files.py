@@ -42,7 +42,9 @@ def read_teacher_scores(
     The file: JSON Lines, TSV, CSV or parquet with columns query_id, document_id, score, or two texts (query and
     document, sentence1 and sentence2, ...) and score; a score may be a list of C. Also positive_score,
     negative_score with query_id, positive_id, negative_id, or with the texts query, positive, negative. `names` are
-    the columns of a TSV file without a first line of them. Or a run in one of the forms of `trec.read_run`.
+    the columns of a TSV file without a first line of them. Or a run without such a line: TREC's six columns, or MS
+    MARCO's three with ranks 1, 2, ... for each query; then the scores are minus the ranks, as a note says. Three
+    columns with scores need `names`.
 
     `pairs`: a `Pairs` whose tags query_id and document_ids (one list a group; or document_id, where every group is
     one pair) are the ids, and whose texts are looked up where there are no ids on both sides. Or a list of N (query
@@ -55,7 +57,7 @@ def read_teacher_scores(
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}; expected 'error' or 'drop'")
     refuse_pickle(path)
-    records = score_rows(path, names, encoding)
+    records, notes = score_rows(path, names, encoding)
     table = pairs if isinstance(pairs, Pairs) else None
     keys, by = (_plain_keys(pairs), next(iter(records))) if table is None else _keys(table, records)
     found = _look_up(records[by](), keys)
@@ -69,7 +71,10 @@ def read_teacher_scores(
             )
         table = _only(table, rows, absent, by)
     scores = np.array([found[row] for row in rows], dtype=float)
-    return scores if table is None else with_teacher_scores(table, scores, gold=gold)
+    if table is None:
+        return scores
+    taught = with_teacher_scores(table, scores, gold=gold)
+    return replace(taught, notes=(*taught.notes, *notes))
 
 
 def _plain_keys(pairs: Any) -> list[Key]:

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from crossenc_kit.activations import find_activation
 from crossenc_kit.evaluation import Scorer
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.score_shards import open_shards, read_shard, texts_key, write_shard
+from crossenc_kit.scorers import as_scorer
 
 # Settings that change how long scoring takes, not what comes out: not part of what a cache is looked up by.
 SPEED = {"batch_size", "token_budget", "threads", "num_workers", "show_progress_bar"}
@@ -49,7 +51,7 @@ def cached_scores(
     `{"activation_fn": "identity"}` for raw scores). Each such shard is written whole or not at all, so that a killed
     run goes on where it was; a damaged shard is named in a warning and scored again. A shard is looked up by its
     texts, the settings (but for those of `SPEED`) and the teacher: for a `CrossEncoder` (this kit's, or
-    sentence-transformers') by its fingerprint, see `teacher_fingerprint`; any other scorer needs
+    sentence-transformers') or a `ScoringPool` of one by its fingerprint, see `teacher_fingerprint`; any other needs
     `teacher="name-and-version"`, which the caller changes whenever the scores would. So scores of another teacher
     are never taken, and pairs added at the end leave the full shards before them as they are.
 
@@ -89,7 +91,7 @@ def _score_blocks(
             if scores is None:
                 scores = _score_block(scorer, block, start, options)
                 write_shard(place, key, scores)
-                cut, scored = cut + getattr(model, "truncated", 0), scored + len(block)
+                cut, scored = cut + getattr(_owner(scorer), "truncated", 0), scored + len(block)
             if parts and scores.shape[1:] != parts[0].shape[1:]:
                 raise DataError(f"{where}: scores of shape {scores.shape[1:]} a pair, before {parts[0].shape[1:]}")
             parts.append(scores)
@@ -101,8 +103,9 @@ def _score_blocks(
 
 def _score_block(scorer: Scorer, block: list[tuple[str, str]], start: int, options: dict[str, Any]) -> np.ndarray:
     """One shard's scores, checked: finite, and one (or one row) a pair."""
-    call: Any = getattr(scorer, "predict", scorer)
-    scores = np.asarray(call(block, **options))
+    if isinstance(options.get("activation_fn"), str):  # other libraries take a module of torch alone
+        options = {**options, "activation_fn": find_activation(options["activation_fn"])}
+    scores = np.asarray(as_scorer(scorer)(block, **options))
     if scores.ndim not in (1, 2) or len(scores) != len(block):
         raise DataError(f"the teacher gave scores of shape {scores.shape} for {len(block)} pairs (from pair {start})")
     scores = np.ascontiguousarray(scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64))
@@ -143,18 +146,27 @@ def _identity(scorer: Any, name: str | None) -> dict[str, Any]:
     return {"name": name, "fingerprint": None}
 
 
+def _owner(scorer: Any) -> Any:
+    """What a scorer is, or is the method `predict` of."""
+    return getattr(scorer, "__self__", scorer) if getattr(scorer, "__name__", "predict") == "predict" else scorer
+
+
 def _cross_encoder(scorer: Any) -> Any:
     """The `CrossEncoder` that a scorer is, or is the method `predict` of; None for any other scorer."""
-    owner = getattr(scorer, "__self__", scorer) if getattr(scorer, "__name__", "predict") == "predict" else scorer
+    owner = _owner(scorer)
     return owner if any(kind.__name__ == "CrossEncoder" for kind in type(owner).__mro__) else None
 
 
 def teacher_fingerprint(scorer: Any) -> str:
     """sha256 of all that a `CrossEncoder`'s scores depend on: equal for a model saved and loaded again.
 
-    Weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation and activation. Raises
-    `ValueError` for a scorer that is no `CrossEncoder`, or whose activation is not made of modules of torch.
+    Weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation and activation. Of a
+    scorer that holds it as its `fingerprint`, as a `ScoringPool` does that of its model, this one. Raises `ValueError`
+    for any other scorer, and for an activation that is not made of modules of torch.
     """
+    known = getattr(_owner(scorer), "fingerprint", None)
+    if isinstance(known, str) and known:
+        return known
     model = _cross_encoder(scorer)
     if model is None:
         name = getattr(scorer, "__name__", type(scorer).__name__)
@@ -215,7 +227,8 @@ def with_teacher_scores(pairs: Any, scores: ArrayLike, *, gold: bool = False) ->
     With `gold` the labels that the pairs have are kept in further columns, for losses that mix both: `(N, 2)` is
     [teacher, gold] for one score a pair, and `(N, C + 1)` the teacher's C scores and the gold class's index;
     gold labels `(N, C)` make it `(N, 2 C)`. `teacher_and_gold` takes the columns apart. `label_names` stay only where
-    each column is the score of a class. Raises `DataError` for scores that do not fit or are not finite.
+    each column is the score of a class. Raises `DataError` for scores that do not fit or are not finite; warns of
+    lists whose passages all have one score, as those have that a sigmoid takes to 1.
     """
     pairs = as_pairs(pairs)
     with np.errstate(over="ignore"):  # an infinity is seen below
@@ -227,6 +240,12 @@ def with_teacher_scores(pairs: Any, scores: ArrayLike, *, gold: bool = False) ->
     if len(bad):
         what = f"pair {bad[0]}: the teacher's score is {np.asarray(scores)[bad[0]]}"
         raise DataError(f"{what}, in float32 {taught[bad[0]]} ({len(bad)} of {len(taught)} are not finite)")
+    if level := _level_lists(pairs, taught):
+        warnings.warn(
+            f"{level:,} of {len(pairs):,} lists have one and the same teacher score for all their passages, which says "
+            'nothing of their order; raw scores stay apart: settings={"activation_fn": "identity"} of cached_scores',
+            stacklevel=2,
+        )
     note = f"labels are a teacher's scores, {taught.min():g} to {taught.max():g}" if taught.size else "no pairs"
     if gold:
         taught, note = np.column_stack([taught, _gold(pairs, taught)]), f"{note}, and gold labels after them"
@@ -234,6 +253,14 @@ def with_teacher_scores(pairs: Any, scores: ArrayLike, *, gold: bool = False) ->
     if pairs.label_names and not names:
         note += f"; the gold classes are {', '.join(pairs.label_names)}"
     return replace(pairs, labels=taught.astype(np.float32), notes=(*pairs.notes, note), label_names=names)
+
+
+def _level_lists(pairs: Pairs, taught: np.ndarray) -> int:
+    """How many groups of two candidates or more have no two different scores."""
+    if taught.ndim > 1:
+        return 0
+    bounds = zip(pairs.offsets[:-1], pairs.offsets[1:], strict=True)
+    return sum(bool(np.ptp(taught[start:end]) == 0) for start, end in bounds if end - start > 1)
 
 
 def _gold(pairs: Pairs, taught: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Texts with ids, triples and candidates from files of any size: one row at a time, in memory that stays flat.
 
 Nothing is quoted in the tab-separated files: a `"` is a character of the text. Files may be gzipped. A line that
-cannot be used is an error naming file and line; `malformed="count"` leaves it out, and a warning at the end of the
-file counts such lines and names the first.
+cannot be used, or is not in the encoding, is an error naming file and line; `malformed="count"` leaves it out, and a
+warning at the end of the file counts such lines and names the first. A file without lines is a `DataError`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from crossenc_kit.malformed import MalformedLines, usable
 from crossenc_kit.pairs import DataError, check_text
-from crossenc_kit.tables import first_line, lines_of
+from crossenc_kit.tables import first_usable_line, lines_of
 
 ID_NAMES = ("_id", "id", "docid", "doc_id", "pid", "passage_id", "qid", "query_id")
 TEXT_NAMES = ("text", "contents", "passage", "query")
@@ -65,8 +65,7 @@ def iter_triples(
     """Yield (query, positive, negative) of a tab-separated file, MS MARCO's triples.train.small.tsv or qidpidtriples.*.
 
     The three are as they stand: texts, or ids. `queries` and `documents`, id to text, put texts in the place of ids;
-    an id that they have not is malformed, as is a line that has not three cells or an empty one. A file without lines
-    is a `DataError`.
+    an id that they have not is malformed, as is a line that has not three cells or an empty one.
     """
     bad = MalformedLines(path, malformed)
 
@@ -78,21 +77,20 @@ def iter_triples(
             positive, negative = (_lookup(documents, name, "document") for name in (positive, negative))
         return query, positive, negative
 
-    return _warning((row for _, row in usable(_some_lines(path, encoding), parse, bad)), bad)
+    return _warning((row for _, row in usable(_some_lines(path, bad, encoding), parse, bad)), bad)
 
 
 def iter_top1000(path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8") -> Iterator[Candidate]:
     """Yield the `Candidate`s of a tab-separated file `query id, passage id, query, passage`, MS MARCO's top1000.*.
 
-    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one. A file
-    without lines is a `DataError`.
+    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one.
     """
     bad = MalformedLines(path, malformed)
 
     def parse(line: str) -> Candidate:
         return Candidate(*_cells(line, ("query id", "passage id", "query", "passage")))
 
-    return _warning((row for _, row in usable(_some_lines(path, encoding), parse, bad)), bad)
+    return _warning((row for _, row in usable(_some_lines(path, bad, encoding), parse, bad)), bad)
 
 
 def read_texts(
@@ -130,8 +128,8 @@ def rows_by_id(
 
 def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> Iterator[tuple[int, TextRow]]:
     """Yield (line number, row) of a corpus or of queries."""
-    first = first_line(path, encoding)
-    lines = lines_of(path, encoding)
+    first = first_usable_line(path, encoding)
+    lines = _some_lines(path, bad, encoding)
     if first.lstrip().startswith("{"):
         return usable(lines, _json_row, bad)
     names = [name.lower() for name in first.split("\t")]
@@ -139,13 +137,13 @@ def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf
     return usable((line for line in lines if not (has_header and line[1] == first)), _tsv_row, bad)
 
 
-def _some_lines(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, str]]:
+def _some_lines(path: str | os.PathLike, bad: MalformedLines, encoding: str) -> Iterator[tuple[int, str]]:
     """The lines of a file that has some."""
-    lines = lines_of(path, encoding)
+    lines = lines_of(path, encoding, bad.add)
     first = next((row for row in lines if row[1]), None)
-    if first is None:
+    if first is None and not bad.count:
         raise DataError(f"{path}: the file has no lines")
-    return itertools.chain([first], lines)
+    return itertools.chain([first] if first else [], lines)
 
 
 def _tsv_row(line: str) -> TextRow:

@@ -57,9 +57,14 @@ def read_run(
     below 1, and a document that a query has twice; `malformed="count"` leaves such lines out, with a warning.
     """
     bad = MalformedLines(path, malformed)
-    run = _read(path, RUN, bad, encoding)
+    run = run_of(path, bad, encoding)
     bad.warn(stacklevel=2)
     return run
+
+
+def run_of(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> dict[str, dict[str, float]]:
+    """A run as `read_run` reads it; what to do with malformed lines says `bad`."""
+    return _read(path, RUN, bad, encoding)
 
 
 def read_qrels(
@@ -142,8 +147,10 @@ def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]
 
 def _read(path: str | os.PathLike, kind: Kind, bad: MalformedLines, encoding: str) -> dict[str, dict[str, Any]]:
     """`{query id: {document id: number}}`; a document that a query has twice is malformed."""
-    lines = ((number, line) for number, line in lines_of(path, encoding) if line.strip(" \t"))
+    lines = ((number, line) for number, line in lines_of(path, encoding, bad.add) if line.strip(" \t"))
     first = next(lines, None)
+    if first is None and bad.count:
+        raise DataError("; ".join([f"{path}: no line can be used", *bad.notes()]))
     if first is None:
         raise DataError(f"{path}: the file has no lines; expected {kind.expected}")
     columns = _named_columns(first[1].split("\t"), kind, f"{path}, line {first[0]}")

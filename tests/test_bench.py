@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from bulk_pairs import PAIRS, saved_model, write_lines
+from families import fitted
 
-from crossenc_kit import bench, compare_speed
+from crossenc_kit import CrossEncoder, bench, compare_speed
 from crossenc_kit.__main__ import main
 from crossenc_kit.bench import OURS, SIDES, score_with, speed_table
 
@@ -112,6 +113,17 @@ def test_scores_that_differ_and_a_busy_machine_are_noted(here, folders, monkeypa
     table = speed_table({**record, "load_average": 1000.0})
     assert "NOTE: scores of transformers, a loop differ by more than 0.001" in table
     assert "NOTE: the load average is 1000.0" in table
+
+
+def test_an_export_is_refused_and_the_way_to_measure_it_told(tmp_path, capsys):
+    model = fitted()
+    model.save_pretrained(tmp_path / "model")
+    CrossEncoder(tmp_path / "model", backend="int8").save_pretrained(tmp_path / "fast")
+    message = r"fast' is an export \(int8\), which the other sides do not load: give the folder of the float32 model"
+    with pytest.raises(ValueError, match=message):
+        compare_speed(str(tmp_path / "fast"), PAIRS, repeats=1, device="cpu")
+    assert main(["bench", str(tmp_path / "fast"), "--device", "cpu"]) == 2
+    assert "give the folder of the float32 model" in capsys.readouterr().err
 
 
 def test_without_pairs_it_takes_the_sample_data(here, monkeypatch):

@@ -212,6 +212,44 @@ def test_a_damaged_shard_is_named_and_scored_again(tmp_path, model, pairs, score
     assert bits(folder) == before
 
 
+@pytest.mark.filterwarnings("ignore:.* is damaged")
+@pytest.mark.parametrize("content", ["", '{"rows": 10', "[]", '{"rows": 10, "shard_rows": 4, "shards": 3}'])
+def test_a_damaged_job_file_is_written_anew_by_the_same_job(tmp_path, model, pairs, scored, content):
+    folder = tmp_path / "scores"
+    score_file(model, pairs, folder, shards=True, shard_rows=4)
+    job, before, expected = (folder / "_job.json").read_bytes(), bits(folder), read_scores(folder)["score"]
+    (folder / "_job.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"_job.json cannot be read .*run the job again, which writes it anew"):
+        read_scores(folder)
+    with pytest.raises(CheckpointError, match="of another job, or nothing tells of which; move the folder aside and"):
+        score_file(model, pairs, folder, shards=True, shard_rows=5)
+    break_the_manifest(folder)  # one shard that is scored again
+    scored.clear()
+    with pytest.warns(UserWarning, match="_job.json cannot be read .*: it is written anew, the shards are of this job"):
+        assert score_file(model, pairs, folder, shards=True, shard_rows=4)["scored"] == 4
+    assert scored == [PAIRS[4:8]]
+    assert ((folder / "_job.json").read_bytes(), bits(folder)) == (job, before)
+    np.testing.assert_array_equal(read_scores(folder)["score"], expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*_job.json cannot be read")
+def test_a_damaged_job_file_without_shards_or_with_shards_of_nobody(tmp_path, model, pairs):
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    (folder / "_job.json").touch()
+    (folder / "scores-00000-of-00001.parquet").touch()
+    with pytest.raises(CheckpointError, match="nothing tells of which; move the folder aside"):
+        score_file(model, pairs, folder)
+    (folder / "scores-00000-of-00001.parquet").unlink()
+    assert score_file(model, pairs, folder)["scored"] == 10
+
+
+def test_what_was_not_kept_is_no_setting_of_its_own(tmp_path, model, pairs):
+    score_file(model, pairs, tmp_path / "scores", shards=True, keep=["id"])
+    with pytest.raises(CheckpointError, match=r"1 setting\(s\) changed:\n  input.kept.id: \"int64\" in .*, \(absent\)"):
+        score_file(model, pairs, tmp_path / "scores", shards=True)
+
+
 def test_another_input_model_or_setting_is_refused_by_name(tmp_path, model, classes, pairs):
     folder = tmp_path / "scores"
     usual = {"shards": True, "shard_rows": 4, "keep": ["id"]}

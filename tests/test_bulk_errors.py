@@ -46,9 +46,12 @@ def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):
         ({"keep": "id"}, ValueError, "keep is 'id'; expected a list of different columns"),
         ({"shard_rows": 0}, ValueError, "a shard has at least one row, got shard_rows=0"),
         ({"activation_fn": "softmax"}, ValueError, "softmax is over several classes"),
-        ({"activation_fn": "sigmoidal"}, ValueError, "unknown activation 'sigmoidal'"),
+        ({"activation_fn": "sigmoidal"}, ValueError, "unknown activation 'sigmoidal'.* also 'softmax'"),
         ({"activation_fn": lambda scores: scores}, ValueError, "is your own, and a job that goes on could not tell it"),
         ({"device": "cpu"}, ValueError, "device is for a model given by its name"),
+        ({"threads": 0}, ValueError, "threads must be a whole number, 1 or more, got 0"),
+        ({"threads": -2}, ValueError, "threads must be a whole number, 1 or more, got -2"),
+        ({"batch_size": 0}, ValueError, "batch_size must be a whole number, 1 or more, got 0"),
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path, model, options, error, message):
@@ -79,6 +82,42 @@ def test_outputs_that_cannot_be_written(tmp_path, model, pairs):
         score_file(model, pairs, tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"holds no scores: there is no _job.json in it"):
         read_scores(tmp_path / "other")
+
+
+def test_scores_are_not_written_over_their_input(tmp_path, model, pairs):
+    before = pairs.read_bytes()
+    (tmp_path / "soft.jsonl").symlink_to(pairs)
+    (tmp_path / "hard.jsonl").hardlink_to(pairs)
+    half = write_lines(tmp_path / "scores.jsonl.partial")
+    refused = "the scores would be written over the input"
+    for path, output in [(pairs, pairs), (pairs, "soft.jsonl"), ("soft.jsonl", pairs), (pairs, "hard.jsonl")]:
+        with pytest.raises(ValueError, match=refused):
+            score_file("no such model", tmp_path / path, tmp_path / output)
+    with pytest.raises(ValueError, match=refused):
+        score_file("no such model", half, tmp_path / "scores.jsonl")
+    assert main(["score", model.folder, str(pairs), "--output", str(pairs)]) == 2
+    assert {path.read_bytes() for path in (pairs, half)} == {before}
+    assert {path.name for path in tmp_path.iterdir()} == {pairs.name, half.name, "soft.jsonl", "hard.jsonl"}
+    other = write_lines(tmp_path / "other.jsonl", [])
+    score_file(model, pairs, other)  # an older file of scores is replaced
+    assert len(other.read_text().splitlines()) == 10
+
+
+def test_an_input_among_the_shards_is_refused_and_one_beside_them_is_not(tmp_path, model):
+    folder = tmp_path / "folder"
+    (folder / "_manifests").mkdir(parents=True)
+    for name in ("scores-00000-of-00001.parquet", "_job.json", "_manifests/00000.json"):
+        path = write_lines(folder / name)
+        (tmp_path / "link").symlink_to(path)
+        for given in (path, tmp_path / "link"):
+            with pytest.raises(ValueError, match=r"lies where the shards of .*folder are written; choose another"):
+                score_file(model, given, folder)
+        assert len(path.read_text().splitlines()) == 10
+        (tmp_path / "link").unlink()
+        path.unlink()
+    pairs = write_lines(folder / "pairs.jsonl")
+    score_file(model, pairs, folder)
+    assert len(read_scores(folder)["score"]) == len(pairs.read_text().splitlines()) == 10
 
 
 def test_a_full_disk_is_told_and_leaves_the_shards_before_it(tmp_path, model, pairs, monkeypatch):
@@ -167,7 +206,24 @@ def test_the_command_scores_into_a_folder_and_goes_on(tmp_path, model, pairs, ca
     assert main([*arguments[:-6], "--device", "cpu"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("crossenc-kit: cannot resume, 1 setting(s) changed: activation: ")
+    assert " in this run. Give these settings " in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard-rows", "0"], "a shard has at least one row, got shard_rows=0"),
+        (["--threads", "0"], "threads must be a whole number, 1 or more, got 0"),
+        (["--device", "nope"], "there is no device 'nope' on this machine; choose from cpu"),
+        (["--activation", "nope"], "use 'sigmoid', 'identity' or a module of torch.nn; over several classes also 'so"),
+    ],
+)
+@pytest.mark.parametrize("output", ["scores/", "scores.jsonl"])
+def test_the_command_refuses_settings_without_a_meaning(tmp_path, model, pairs, capsys, options, message, output):
+    assert main(["score", model.folder, str(pairs), "--output", str(tmp_path / output), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert [*tmp_path.glob("scores/*.parquet"), *tmp_path.glob("scores.jsonl")] == []
 
 
 def test_the_command_prints_what_is_kept_and_refuses_shards_without_a_folder(tmp_path, model, pairs, capsys):

@@ -78,8 +78,12 @@ def test_queries_without_judgements_are_not_scored():
     run = {**RUN, "unused": {"a": 1.0}}
     depth_curve(lambda pairs: calls.append(len(pairs)) or by_number(pairs), QUERIES, DOCUMENTS, run, QRELS, resamples=0)
     assert calls == [6]
-    for depths in ((), (3, -1)):
-        with pytest.raises(ValueError, match="depths must be one or more numbers that are not negative"):
+    for depths, message in (
+        ((), "there are no depths; give one or more"),
+        ((3, -1), "a depth must be at least 0, got -1"),
+        ((3, 1.5), "a depth is 1.5; expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
             depth_curve(by_number, QUERIES, DOCUMENTS, RUN, QRELS, depths)
 
 

@@ -108,6 +108,8 @@ NLI = distillation_loss("kl_divergence", gold="cross_entropy")
             "kl_divergence ranks the candidates of a query, and every row is a single pair",
         ),
         (mixed([0, 1, 2] * 2, columns=3), distillation_loss("mse", gold="mse"), 3, "num_labels=3, but row 0 has 1"),
+        (mixed([0, 1] * 3), "mse", 1, r"a teacher's and gold ones .* that takes both is distillation_loss\(..., gold="),
+        (mixed([0, 1, 2] * 2, columns=3), "class_kl_divergence", 3, r"row 0 has 4 labels, .* is distillation_loss\("),
         (
             Pairs(["a"], ["b"]),
             STS,

@@ -10,9 +10,9 @@ import pytest
 from families import fitted, pairs_of_all_lengths, save_classifier, words
 from scipy import stats
 
-from crossenc_kit import CrossEncoder, DriftError, TrainingConfig, export_model, train
+from crossenc_kit import CrossEncoder, DriftError, TrainingConfig, export_model, make_student, match_layers, train
 from crossenc_kit.backbones import BackboneError
-from crossenc_kit.drift import measure_drift
+from crossenc_kit.drift import check_drift, measure_drift
 
 MANY = [(words(3 + i % 7, i), words(2 + i % 5, i + 50)) for i in range(60)]
 PAIRS = pairs_of_all_lengths()
@@ -53,6 +53,24 @@ def test_the_rank_correlation_is_scipys():
 def test_no_drift_and_constant_scores():
     assert measure_drift([1.0, 1.0], [1.0, 1.0]).relative == 0
     assert measure_drift([1.0, 1.0], [1.0, 2.0]).relative == np.inf
+    tenths = measure_drift([0.1] * 3, [0.1, 0.1, np.float32(0.1)])  # whose mean is not 0.1 in float64
+    assert (tenths.spread, tenths.relative, tenths.spearman, tenths.is_rounding) == (0, 0, 1, True)
+    check_drift("onnx", tenths, 0.9999, 1e-3)
+
+
+def test_scores_that_are_equal_but_for_rounding_pass_and_others_that_hardly_differ_do_not():
+    exact = 0.5 + np.linspace(-1e-4, 1e-4, 40)  # standard deviation 6e-5
+    near = measure_drift(exact, exact + np.tile([1.2e-7, -1.2e-7], 20))
+    assert near.relative == pytest.approx(2e-3, rel=0.05)
+    check_drift("onnx", near, 0.9999, 1e-3)
+    doubt = r"The exact scores hardly differ \(sd 5.9e-05\): is the model trained, are the pairs varied\? Give other"
+    with pytest.raises(DriftError, match=doubt):
+        check_drift("onnx", measure_drift(exact, exact + 1e-5), 0.9999, 1e-3)
+    with pytest.raises(DriftError, match=r"Spearman 0.00000.*The exact scores hardly differ \(sd 0\)"):
+        check_drift("onnx", measure_drift([0.5] * 4, [0.5, 0.5, 0.5, 0.50001]), 0.9999, 1e-3)
+    with pytest.raises(DriftError) as caught:
+        check_drift("onnx", measure_drift([0.0, 1.0, 2.0], [0.0, 1.1, 2.0]), 0.9999, 1e-3)
+    assert "hardly differ" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +201,21 @@ def test_a_folder_with_several_exports_asks_for_a_choice(onnx):
         CrossEncoder(onnx[0])
 
 
+def test_a_folder_of_exports_alone_has_nothing_for_torch(onnx):
+    message = r"no float32 weights for backend='torch', it holds onnx and onnx-int8: .*backend='onnx'\), or give"
+    with pytest.raises(BackboneError, match=message):
+        CrossEncoder(onnx[0], backend="torch")
+
+
 def test_an_onnx_model_is_saved_again_and_not_trained(onnx, tmp_path):
     fast = CrossEncoder(onnx[0], backend="onnx")
     fast.save_pretrained(tmp_path / "copy")
     assert np.array_equal(CrossEncoder(tmp_path / "copy").predict(MANY), fast.predict(MANY))
     with pytest.raises(ValueError, match="backend='onnx' cannot be trained"):
         train(fast, [("a", "b", 1.0)] * 4, "bce", TrainingConfig())
+    for work in (lambda: make_student(fast, 1), lambda: match_layers(fitted(), fast, MANY)):
+        with pytest.raises(ValueError, match=r"\(onnx\).* the float32 model"):
+            work()
     with pytest.raises(ValueError, match="runs on the CPU"):
         fast.to("cuda")
 

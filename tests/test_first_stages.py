@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from crossenc_kit import first_stages
 from crossenc_kit.first_stages import (
+    bm25_run,
+    bm25_scorer,
     dense_index,
     dense_run,
     overlap_run,
@@ -130,6 +132,25 @@ def test_blank_texts_and_ids_that_are_no_strings(search):
             search(documents, queries)
     with pytest.raises(ValueError, match=r"k is 2\.5; expected a whole number"):
         search({"a": "a"}, {"q": "a"}, 2.5)
+
+
+@pytest.mark.parametrize("search", [bm25_run, overlap_run, random_run, partial(dense_run, encode=letters)])
+def test_documents_may_be_dicts(search):
+    """The title and the text are searched, as `rerank` scores them."""
+    dicts = {"x": {"title": "a", "text": "b", "year": 1}, "y": "a a", "z": {"id": "other", "text": "c"}}
+    assert search(dicts, {"q": "a b"}) == search({"x": "a b", "y": "a a", "z": "c"}, {"q": "a b"})
+    with pytest.raises(DataError, match=r"document 'x': no 'text' among \['body'\]"):
+        search({"x": {"body": "a"}}, {"q": "a"})
+    with pytest.raises(
+        DataError, match=r"query 'q': expected a text, got a dict; give its text, such as query\[\"text"
+    ):
+        search({"x": "a"}, {"q": {"text": "a"}})
+
+
+def test_a_bm25_scorer_counts_the_words_of_dicts():
+    dicts = {"x": {"title": "a", "text": "b"}, "y": "a a"}
+    pairs = [("a b", "a b"), ("a", "a a")]
+    assert bm25_scorer(dicts)(pairs).tolist() == bm25_scorer({"x": "a b", "y": "a a"})(pairs).tolist()
 
 
 class TestFusion:

@@ -152,7 +152,7 @@ class TestNliForms:
 
     def test_latin_1(self, tmp_path):
         path = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel\nCaf\u00e9\tb\tneutral\n".encode("latin-1"))
-        with pytest.raises(DataError, match=r"a\.tsv, line 2, byte 4: 0xe9 is not utf-8.*latin-1"):
+        with pytest.raises(DataError, match=r"a\.tsv, line 2: 0xe9 \(byte 4\) is not utf-8.*latin-1"):
             read_nli(path)
         assert read_nli(path, encoding="latin-1").left == ["Café"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, save_classifier
+from families import FAMILIES, fitted, save_classifier
 from small_runs import sentences
 from torch.nn import functional
 
@@ -83,6 +83,15 @@ class TestLosses:
         found.backward()
         assert found.item() == pytest.approx(-math.log(1e-12), rel=1e-4)
         assert bool(student.grad.isfinite().all())
+
+
+def test_exports_are_refused(tmp_path):
+    fitted().save_pretrained(tmp_path)
+    fast = CrossEncoder(tmp_path, backend="int8")
+    for models, name in (((fitted(), fast), "teacher"), ((fast, fitted()), "student"), ((fast, fast), "student")):
+        message = rf"the {name} is an export \(int8\), whose layers cannot be seen: take the float32 model"
+        with pytest.raises(ValueError, match=message):
+            match_layers(*models, sentences(4), config=CONFIG)
 
 
 # --- the stage ------------------------------------------------------------------------------------

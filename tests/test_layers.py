@@ -19,7 +19,7 @@ LEVELS = {
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
-    **dict.fromkeys(["activations", "adapters", "ranking_losses"], 0),
+    **dict.fromkeys(["activations", "adapters", "ranking_losses", "scorers"], 0),
     **dict.fromkeys(
         [
             "losses",
@@ -38,12 +38,12 @@ LEVELS = {
     **dict.fromkeys(["live", "pictures", "tradeoffs", "checkpoint", "classification_plots"], 1),
     **dict.fromkeys(["readers", "packed", "plots", "runs", "optimizer_state", "run_guard"], 2),
     **dict.fromkeys(["classification", "explain", "sentence_transformers_evaluators"], 2),
-    "ensembles": 0,
+    "ensembles": 1,
     "score_shards": 1,
     **{"teachers": 2, "pickled_scores": 1, "score_rows": 3, "teacher_files": 4, "augmentation": 3},
     "malformed": 1,
-    **dict.fromkeys(["collection", "trec", "text_streams", "candidates"], 2),
-    "ranking_readers": 3,
+    **dict.fromkeys(["collection", "trec", "text_streams", "candidate_rows"], 2),
+    **dict.fromkeys(["ranking_readers", "candidates"], 3),
     "searches": 1,
     "first_stages": 2,
     "judgements": 2,
@@ -94,8 +94,8 @@ WITHOUT_TORCH += ["measuring", "progress", "parquet", "pair_stream", "score_fold
 WITHOUT_TORCH += ["searches", "first_stages", "judgements", "negatives", "mining"]
 WITHOUT_TORCH += ["run_metrics", "run_comparison", "ranking_evaluation", "ranking_evaluators"]
 WITHOUT_TORCH += ["ranking_plots"]
-WITHOUT_TORCH += ["malformed", "collection", "trec", "text_streams", "candidates", "ranking_readers"]
-WITHOUT_TORCH += ["truncation", "ranking", "long_documents", "reranking"]
+WITHOUT_TORCH += ["malformed", "collection", "trec", "text_streams", "candidate_rows", "candidates", "ranking_readers"]
+WITHOUT_TORCH += ["truncation", "ranking", "long_documents", "reranking", "scorers"]
 WITHOUT_TORCH += ["ensembles", "score_shards", "teachers", "teacher_files", "augmentation"]
 WITHOUT_TORCH += [
     "classification_plots",

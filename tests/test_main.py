@@ -111,6 +111,23 @@ def test_an_unforeseen_error_says_its_type_and_how_to_see_more(monkeypatch, caps
     assert capsys.readouterr().err == "crossenc-kit: KeyError: 'x' (--debug shows where)\n"
 
 
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("2 changed:\n  a: 1\n  b: 2\nGive both", "2 changed: a: 1; b: 2. Give both"),
+        ("One.\n\nTwo,\n  three", "One. Two, three"),
+        ("", ""),
+    ],
+)
+def test_the_lines_of_an_error_are_joined_as_sentences(monkeypatch, capsys, message, line):
+    def broken(options):
+        raise ValueError(message)
+
+    monkeypatch.setattr(command, "results", broken)
+    assert main(["results"]) == 2
+    assert capsys.readouterr().err == f"crossenc-kit: {line}\n"
+
+
 def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt

@@ -234,6 +234,16 @@ def test_laws(scores, grades, num_negatives, margin, sampling):
     assert every == len(run["q"])
 
 
+def test_documents_may_be_dicts():
+    titled = {name: {"title": "text", "text": name, "year": 1999} for name in DOCUMENTS}
+    queries = {"q": "which text", "r": "text c or d"}
+    for options in ({}, {"run": None}, {"run": None, "first_stage": bm25_index(titled)}):
+        plain, mined = (mine(queries=queries, documents=own, **options) for own in (DOCUMENTS, titled))
+        assert (mined.pairs.left, mined.pairs.right) == (plain.pairs.left, plain.pairs.right)
+        assert mined.negatives == plain.negatives
+        assert negatives_by_epoch(mined)(1).right == negatives_by_epoch(plain)(1).right
+
+
 def test_what_cannot_be_mined():
     for options, message in (
         ({"qrels": {"q": {"nowhere": 1}}}, "1 positives are not among the documents, the first 'nowhere' of query 'q'"),

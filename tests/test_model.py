@@ -279,6 +279,17 @@ def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, monkeypat
     assert sizes == [5, 1]
     with pytest.raises(ValueError, match="at least one row, got 0"):
         model.predict(PAIRS, batch_size=0)
+    for options in ({"token_budget": 0}, {"token_budget": 1e4}, {"threads": 0}, {"threads": -1}, {"threads": True}):
+        ((name, value),) = options.items()
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, 1 or more, got {value!r}"):
+            model.predict(PAIRS, **options)
+
+
+def test_a_device_that_is_not_there(model):
+    for device in ("nope", "cuda:99", torch.device("cuda:99")):
+        with pytest.raises(ValueError, match=f"there is no device '{device}' on this machine; choose from cpu"):
+            model.to(device)
+    assert str(model.to("cpu").device) == "cpu"
 
 
 # --- predict: what it leaves behind ---------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_a_column_to_keep_may_come_late_but_must_come(tmp_path):
 
 def test_another_encoding(tmp_path):
     (tmp_path / "pairs").write_bytes("left\tright\nna\xefve\tb\n".encode("latin-1"))
-    with pytest.raises(DataError, match="line 2, byte 3"):
+    with pytest.raises(DataError, match=r"line 2: 0xef \(byte 3\) is not utf-8"):
         check_pairs(tmp_path / "pairs")
     file = check_pairs(tmp_path / "pairs", encoding="latin-1")
     ((_, block),) = read_blocks(file, 5, [0])

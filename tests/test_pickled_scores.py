@@ -73,3 +73,19 @@ def test_the_way_out_that_the_message_tells(tmp_path, kind):
     code = str(refused.value).partition("\n\n")[2]
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert read_teacher_scores(tmp_path / "teacher.jsonl", IDS).tolist() == [0.5, -2.25, 3.0]
+
+
+@pytest.mark.parametrize("name", ["s2.jsonl", "s2.JSONL"])
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_the_way_out_leaves_the_pickle_and_other_files_as_they_are(tmp_path, name, packed):
+    path = written(tmp_path / name, packed(pickle.dumps(SCORES)))
+    before = path.read_bytes()
+    with pytest.raises(DataError) as refused:
+        read_teacher_scores(path, IDS)
+    command = [sys.executable, "-c", str(refused.value).partition("\n\n")[2]]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert read_teacher_scores(tmp_path / "s2-converted.jsonl", IDS).tolist() == [0.5, -2.25, 3.0]
+    (tmp_path / "s2-converted.jsonl").write_text("mine")
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "FileExistsError" in again.stderr
+    assert (path.read_bytes(), (tmp_path / "s2-converted.jsonl").read_text()) == (before, "mine")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from crossenc_kit import folders, readers
 from crossenc_kit.pairs import DataError, as_pairs
+from crossenc_kit.parquet import parquet_bytes
 from crossenc_kit.readers import find_data, read_pairs, read_sts, write_jsonl
 
 PUBLIC_DATA = Path(os.environ.get("CROSSENC_KIT_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -173,7 +174,7 @@ class TestStsForms:
 
     def test_latin_1(self, tmp_path):
         path = write(tmp_path / "sts-train.csv", PUBLISHED.replace("\u2028", "\u00e9").encode("latin-1"))
-        with pytest.raises(DataError, match=r"sts-train\.csv, line 3, byte \d+: 0xe9 is not utf-8.*latin-1"):
+        with pytest.raises(DataError, match=r"sts-train\.csv, line 3: 0xe9 \(byte \d+\) is not utf-8.*latin-1"):
             read_sts(path)
         assert read_sts(path, encoding="latin-1").right[2] == "one\u00e9two\x85three"
 
@@ -331,6 +332,23 @@ class TestReadPairs:
         assert pairs.labels.dtype == np.int64
         assert pairs.tags == {"id": ["1", "2"]}
         assert pairs.notes == ("texts from columns 'left' and 'right' of pairs.data", "labels from column 'label'")
+
+    def test_parquet(self, tmp_path):
+        pytest.importorskip("pyarrow")
+        columns = {"id": ["1", "2"], "left": ["a", "d"], "right": ['b, "c"', None], "label": [1, 0]}
+        path = write(tmp_path / "pairs.data", parquet_bytes({name: (own, None) for name, own in columns.items()}))
+        with pytest.raises(DataError, match=r"pairs\.data, row 1, column 'right': the text is missing"):
+            read_pairs(path)
+        columns["right"][1] = "e"
+        write(path, parquet_bytes({name: (own, None) for name, own in columns.items()}))
+        pairs = read_pairs(path)
+        assert (pairs.texts, pairs.labels.tolist()) == ([("a", 'b, "c"'), ("d", "e")], [1, 0])
+        assert pairs.tags == {"id": ["1", "2"]}
+
+    def test_an_array_is_no_text(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([-1.5, 2.0]))
+        with pytest.raises(DataError, match=r"a\.npy: this is a NumPy array, no text; expected lines of text$"):
+            read_pairs(tmp_path / "a.npy")
 
     @pytest.mark.parametrize(
         ("header", "chosen"),

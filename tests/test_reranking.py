@@ -150,8 +150,14 @@ def test_what_cannot_be_reranked(changes, message):
 
 
 def test_options_that_mean_nothing():
-    for options in ({"depth": -1}, {"pairs_at_once": 0}):
-        with pytest.raises(ValueError, match="expected at least 0, and at least 1"):
+    for options, message in (
+        ({"depth": -1}, "depth must be at least 0, got -1"),
+        ({"depth": 1.5}, "depth is 1.5; expected a whole number"),
+        ({"depth": None}, "depth is None; expected a whole number"),
+        ({"pairs_at_once": 0}, "pairs_at_once must be at least 1, got 0"),
+        ({"pairs_at_once": 2.0}, "pairs_at_once is 2.0; expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
             rerank(by_number, QUERIES, DOCUMENTS, RUN, **options)
 
 
@@ -225,8 +231,13 @@ def test_a_pipeline_with_bm25():
 def test_a_pipeline_that_does_not_fit_together():
     with pytest.raises(ValueError, match="candidates=5 of a query are too few to rerank depth=6"):
         retrieve_and_rerank(first_stage, by_number, DOCUMENTS, 6, 5)
-    with pytest.raises(ValueError, match="top_k must not be negative"):
+    with pytest.raises(ValueError, match="top_k must be at least 0, got -1"):
         retrieve_and_rerank(first_stage, by_number, DOCUMENTS)("cat", top_k=-1)
+    with pytest.raises(ValueError, match=r"top_k is 1\.5; expected a whole number"):
+        retrieve_and_rerank(first_stage, by_number, DOCUMENTS)("cat", top_k=1.5)
+    for options in ({"depth": 1.5}, {"candidates": 200.5}):
+        with pytest.raises(ValueError, match=r"(depth|candidates) is \d+\.5; expected a whole number"):
+            retrieve_and_rerank(first_stage, by_number, DOCUMENTS, **options)
     with pytest.raises(DataError, match="answered 2 queries that were not asked: 'q1', 'q2'"):
         retrieve_and_rerank(lambda queries, k: RUN, by_number, DOCUMENTS)("cat")
     with pytest.raises(DataError, match="1 document ids of the run are not among the 3 texts given: 'd'"):

@@ -265,6 +265,12 @@ def test_an_adapter_is_merged_first():
         make_student(teacher, 1)
 
 
+def test_an_export_is_not_cut(tmp_path):
+    fitted().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"is an export \(int8\), whose layers cannot be cut: cut the float32 model"):
+        make_student(CrossEncoder(tmp_path, backend="int8"), 1)
+
+
 def test_a_model_without_a_list_of_layers():
     teacher = fitted()
     teacher.model.bert.encoder.layer = nn.Sequential(*teacher.model.bert.encoder.layer)

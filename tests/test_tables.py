@@ -97,7 +97,7 @@ class TestTsv:
 
     def test_latin_1(self, tmp_path):
         path = write(tmp_path / "a.tsv", "left\tright\na\tb\ncaf\u00e9\tbar\n".encode("latin-1"))
-        with pytest.raises(DataError, match=r'a\.tsv, line 3, byte 4: 0xe9 is not utf-8.*encoding="latin-1"'):
+        with pytest.raises(DataError, match=r'a\.tsv, line 3: 0xe9 \(byte 4\) is not utf-8.*encoding="latin-1"'):
             list(read_tsv(path))
         assert rows_of(read_tsv(path, encoding="latin-1"))[1]["left"] == "caf\u00e9"
 
@@ -105,6 +105,29 @@ class TestTsv:
         path = write(tmp_path / "a.tsv", "left\tright\na\tb\n".encode("utf-16"))
         with pytest.raises(DataError, match=r"a\.tsv: the file is UTF-16.*iconv"):
             list(read_tsv(path))
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            (b"PAR1\x15\x04\n\xcc", "this is a parquet file"),
+            (gzip.compress(b"PAR1\x15\x04\n\xcc"), "this is a parquet file"),
+            (b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}\n\xcc", "this is a NumPy array"),
+            (b"PK\x03\x04\x14", "this is a zip archive"),
+            (b"\x07\x00\x00\x00\x09\x00\x00\x00", "this is no text, it has NUL bytes"),
+            ("left\tright\na\tb\n".encode("utf-16-le"), "this is no text, it has NUL bytes"),
+            (b"many letters and one\x00 byte, \xcc\n", "this is no text, its first line has NUL bytes"),
+        ],
+    )
+    def test_what_is_no_text(self, tmp_path, content, kind):
+        path = write(tmp_path / "a.tsv", content)
+        for reader in (read_tsv, read_jsonl, read_csv, read_table):
+            with pytest.raises(DataError, match=rf"a\.tsv: {kind}") as caught:
+                list(reader(path))
+            assert "latin-1" not in str(caught.value)
+
+    def test_one_nul_byte_is_a_character(self, tmp_path):
+        path = write(tmp_path / "a.tsv", "left\tright\na text\x00\tb\n")
+        assert rows_of(read_tsv(path)) == [{"left": "a text\x00", "right": "b"}]
 
     def test_too_few_columns(self, tmp_path):
         path = write(tmp_path / "a.tsv", "left\tright\tscore\na\tb\t1\nc\td\n")
@@ -239,3 +262,47 @@ class TestCsvAndForms:
     def test_first_line(self, tmp_path):
         assert first_line(write(tmp_path / "a", "\n\nx\ny")) == "x"
         assert first_line(write(tmp_path / "b", "")) == ""
+
+
+class TestToldOfWrongLines:
+    """A reader that is given `wrong` tells it of each line that cannot be used, and goes on."""
+
+    def read(self, path, reader=read_table):
+        told = []
+        rows = list(reader(path, wrong=lambda number, what: told.append((number, what.partition(";")[0][:26]))))
+        return rows, told
+
+    def test_jsonl(self, tmp_path):
+        path = write(tmp_path / "a", b'{"a": "\xe9"}\n{"a": 1}\n\n{"a"\n[2]\n{"a": 2}\n')
+        rows, told = self.read(path)
+        assert rows == [(2, {"a": 1}), (6, {"a": 2})]
+        assert told == [
+            (1, "0xe9 (byte 8) is not utf-8"),
+            (4, "not JSON (Expecting ':' de"),
+            (5, "expected a JSON object, go"),
+        ]
+
+    def test_tsv(self, tmp_path):
+        path = write(tmp_path / "a", b"l\tr\na\tb\n\xe9\tc\n\nd\ne\tf\tg\nh\ti\n\n")
+        rows, told = self.read(path)
+        assert rows == [(2, {"l": "a", "r": "b"}), (7, {"l": "h", "r": "i"})]
+        assert told == [
+            (3, "0xe9 (byte 1) is not utf-8"),
+            (4, "the line is empty"),
+            (5, "1 columns, expected 2 (l, r"[:26]),
+            (6, "3 columns, expected 2"),
+        ]
+
+    def test_csv(self, tmp_path):
+        """A row of two lines is left out whole where one of them is not in the encoding."""
+        path = write(tmp_path / "a", b'l,r\na,b\n"c\n\xe9",d\ne\nf,g\n')
+        rows, told = self.read(path)
+        assert rows == [(2, {"l": "a", "r": "b"}), (6, {"l": "f", "r": "g"})]
+        assert told == [(4, "0xe9 (byte 1) is not utf-8"), (5, "1 columns, expected 2 (l, r"[:26])]
+        with pytest.raises(DataError, match=r"line 4: 0xe9 \(byte 1\) is not utf-8"):
+            list(read_csv(path))
+
+    @pytest.mark.parametrize("content", [b"l\xe9\tr\na\tb\n", b"l\xe9,r\na,b\n"])
+    def test_a_line_of_names_is_needed(self, tmp_path, content):
+        with pytest.raises(DataError, match=r"a, line 1: 0xe9 \(byte 2\) is not utf-8"):
+            self.read(write(tmp_path / "a", content), read_tsv if b"\t" in content else read_csv)

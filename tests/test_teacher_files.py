@@ -80,7 +80,38 @@ class TestForms:
 
     def test_ms_marco_s_ranks_are_scores_below_0(self, tmp_path):
         path = table(tmp_path / "run.tsv", "1\t7\t2", "1\t8\t1", "2\t7\t1")
-        assert read_teacher_scores(path, IDS).labels.tolist() == [-2, -1, -1]
+        read = read_teacher_scores(path, IDS)
+        assert read.labels.tolist() == [-2, -1, -1]
+        assert read.notes[-1] == "scores are minus the ranks"
+        named = read_teacher_scores(path, IDS, names=["query_id", "document_id", "score"])
+        assert named.labels.tolist() == [2, 1, 1]
+        assert "scores are minus the ranks" not in named.notes
+
+    @pytest.mark.parametrize(
+        ("lines", "wrong"),
+        [
+            (["7\t1\t9", "7\t2\t3"], r": query '7' has 2 documents, with the ranks 3, 9;"),
+            (["7\t1\t2", "7\t2\t2"], r": query '7' has 2 documents, with the ranks 2, 2;"),
+            (["7\t1\t1", "7\t2\t2", "8\t1\t2"], r": query '8' has 1 documents, with the ranks 2;"),
+            (["7\t1\t1.5", "7\t2\t3"], r", line 1: the rank is '1.5'; expected a whole number from 1;"),
+            (["7\t1\t1", "7\t2\t0"], r", line 2: the rank is '0'"),
+            (["good\tbad\t.5"], r", line 1: the rank is '.5'"),
+        ],
+    )
+    def test_scores_without_names_are_not_taken_for_ranks(self, tmp_path, lines, wrong):
+        path = table(tmp_path / "s.tsv", *lines)
+        message = wrong + r".* three columns without a line of names are .* a score, give names=\(\"query_id\", "
+        with pytest.raises(DataError, match=r"s\.tsv" + message) as caught:
+            read_teacher_scores(path, [("7", "1")])
+        assert "malformed" not in str(caught.value)
+        names = ["query", "document", "score"] if "good" in lines[0] else ["query_id", "document_id", "score"]
+        expected = float(lines[0].split("\t")[2])
+        assert read_teacher_scores(path, [lines[0].split("\t")[:2]], names=names).tolist() == [expected]
+
+    def test_what_is_wrong_with_a_trec_run_names_no_option_that_is_not_there(self, tmp_path):
+        path = table(tmp_path / "run.trec", "1 Q0 7 1 0.5 x", "1 Q0 8 2 nan x")
+        with pytest.raises(DataError, match=r"run\.trec, line 2: the score is nan; expected a finite number$"):
+            read_teacher_scores(path, IDS)
 
     def test_triples_with_two_scores(self, tmp_path):
         names = ("positive_score", "negative_score", "query_id", "positive_id", "negative_id")
@@ -192,6 +223,14 @@ class TestBadFiles:
         path = table(tmp_path / "scores.tsv", "a\tb\tc\td", "1\t2\t3\t4")
         with pytest.raises(DataError, match="found the columns a, b, c, d; expected query_id, document_id and score"):
             read_teacher_scores(path, IDS)
+        with pytest.raises(
+            DataError, match="has no rows below the names 7, 1, 9, x; if that line is a row, give names="
+        ):
+            read_teacher_scores(table(tmp_path / "one.tsv", "7\t1\t9\tx"), IDS)
+        names = ["query_id", "document_id", "score", "tag"]
+        assert read_teacher_scores(tmp_path / "one.tsv", [("7", "1")], names=names).tolist() == [9]
+        with pytest.raises(DataError, match=r"blank\.tsv: the file has no rows$"):
+            read_teacher_scores(table(tmp_path / "blank.tsv", ""), IDS)
         with pytest.raises(DataError, match="the file has no rows"):
             read_teacher_scores(table(tmp_path / "empty.tsv", "query_id\tdocument_id\tscore"), IDS)
         with pytest.raises(FileNotFoundError):

@@ -298,3 +298,10 @@ class TestLabels:
             teacher_and_gold(np.zeros(3))
         with pytest.raises(ValueError, match=r"labels of shape \(3, 5\) are not a teacher's 3 with gold"):
             teacher_and_gold(np.zeros((3, 5)), num_labels=3)
+
+    @pytest.mark.parametrize(("scores", "count"), [([1, 1, 0], 1), ([1, 1, 1], 1), ([2, 1, 1], 0)])
+    def test_lists_with_one_score_for_all_are_told(self, scores, count, recwarn):
+        lists = [{"query": "q", "documents": ["a", "b"]}, {"query": "r", "documents": ["c"]}]  # the second has one only
+        with_teacher_scores(lists, scores)
+        told = [str(one.message).partition(" lists have one and the same teacher score")[0] for one in recwarn]
+        assert told == ["1 of 2"] * count

@@ -97,9 +97,22 @@ class TestDocuments:
             with pytest.raises(ValueError, match="malformed must be one of error, count; got 'skip'"):
                 function(write(tmp_path / "a", TSV), malformed="skip")
 
+    @pytest.mark.parametrize("place", [0, 2, 3])
+    @pytest.mark.parametrize(("form", "line"), [(TSV, b"9\tcaf\xe9\n"), (JSONL, b'{"_id": "9", "text": "caf\xe9"}\n')])
+    def test_a_line_that_is_not_in_the_encoding_is_malformed(self, tmp_path, form, line, place):
+        lines = form.encode().splitlines(keepends=True)
+        path = write(tmp_path / "corpus", b"".join([*lines[:place], line, *lines[place:]]))
+        message = rf"line {place + 1}: 0xe9 \(byte {line.index(0xE9) + 1}\) is not utf-8"
+        with pytest.raises(DataError, match=rf'corpus, {message}.*encoding="latin-1" \(malformed="count" passes over'):
+            list(iter_documents(path))
+        with pytest.warns(UserWarning, match=rf"corpus: malformed lines left out: 1 \({message}"):
+            assert list(iter_documents(path, malformed="count")) == ROWS
+        with pytest.warns(UserWarning, match=message):
+            assert read_texts(path, malformed="count") == dict(ROWS)
+
     def test_latin_1(self, tmp_path):
         path = write(tmp_path / "a", "1\tcaf\u00e9\n".encode("latin-1"))
-        with pytest.raises(DataError, match=r"a, line 1, byte 6: 0xe9 is not utf-8"):
+        with pytest.raises(DataError, match=r"a, line 1: 0xe9 \(byte 6\) is not utf-8"):
             list(iter_documents(path))
         assert list(iter_documents(path, encoding="latin-1")) == [("1", "caf\u00e9")]
 
@@ -149,9 +162,18 @@ class TestTriples:
     @pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
     def test_a_file_without_lines(self, tmp_path, content):
         path = write(tmp_path / "t.tsv", content)
-        for function in (iter_triples, iter_top1000):
+        for function in (iter_triples, iter_top1000, iter_documents, read_texts):
             with pytest.raises(DataError, match=r"t\.tsv: the file has no lines"):
                 list(function(path))
+
+    def test_lines_that_are_not_in_the_encoding(self, tmp_path):
+        path = write(tmp_path / "t.tsv", b"\xe9\tb\tc\nd\te\tf\n")
+        with pytest.raises(DataError, match=r"t\.tsv, line 1: 0xe9 \(byte 1\) is not utf-8"):
+            list(iter_triples(path))
+        with pytest.warns(UserWarning, match=r"left out: 1 \(line 1: 0xe9"):
+            assert list(iter_triples(path, malformed="count")) == [("d", "e", "f")]
+        with pytest.warns(UserWarning, match=r"left out: 1 \(line 1: 0xe9"):
+            assert list(iter_triples(write(path, b"\xe9\tb\tc\n"), malformed="count")) == []
 
     def test_what_was_left_out_is_also_said_where_reading_stops_early(self, tmp_path):
         path = write(tmp_path / "t.tsv", "bad\na\tb\tc\nbad\n")

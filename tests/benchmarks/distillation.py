@@ -11,8 +11,7 @@ it is made only where `--labels` asks for it.
 
 What a student scored is kept in `--runs`, and is not made again: seeds and students can be run one by one.
 
-    python tests/benchmarks/distillation.py msmarco --data-dir DATA --teacher FOLDER --runs RUNS --json result.json
-    python tests/benchmarks/distillation.py stsb --data-dir DATA --runs RUNS --json result.json
+    python tests/benchmarks/distillation.py msmarco stsb --data-dir DATA --teacher FOLDER --runs RUNS --json result.json
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +37,9 @@ USUAL = ["gold", "copied", "taught"]
 
 
 class Student(NamedTuple):
-    """A number of layers, and what it learns from."""
+    """What it is for, a number of layers, and what it learns from."""
 
+    task: str
     layers: int
     labels: str
 
@@ -48,28 +47,40 @@ class Student(NamedTuple):
         return f"{self.layers} layers, {self.labels}"
 
 
+class Measured(NamedTuple):
+    """A task, what its fixed systems scored, and what its students scored by seed."""
+
+    name: str
+    task: Any
+    fixed: dict[str, Any]
+    found: dict[str, dict[int, Any]]
+
+
 def main() -> None:
     settings = parse_arguments()
     settings.runs.mkdir(parents=True, exist_ok=True)
-    task = TASKS[settings.task](settings)
-    kinds = [*USUAL, *(["public run"] if settings.task == "msmarco" else [])]
-    students = [Student(layers, labels) for layers in settings.layers for labels in settings.labels or kinds]
-    found: dict[str, dict[int, Any]] = {}
-    for seed in settings.seeds:
-        for student in students:
-            if not settings.report or minutes_of(student, seed, settings).is_file():
-                found.setdefault(str(student), {})[seed] = studied(task, student, seed, settings)
-    report(task, found, settings)
+    measured = []
+    for name in settings.tasks:
+        task = TASKS[name](settings)
+        kinds = settings.labels or [*USUAL, *(["public run"] if name == "msmarco" else [])]
+        students = [Student(name, layers, labels) for layers in settings.layers for labels in kinds]
+        found: dict[str, dict[int, Any]] = {}
+        for seed in settings.seeds:
+            for student in students:
+                if not settings.report or minutes_of(student, seed, settings).is_file():
+                    found.setdefault(str(student), {})[seed] = studied(task, student, seed, settings)
+        measured.append(Measured(name, task, task.baselines(), found))
+    report(measured, settings)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("tasks", nargs="+", choices=TASKS)
     parser.add_argument(
         "--data-dir", type=Path, required=True, help="folder with rerank_msmarco/, stsb/ and the others"
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder for what each student scored")
-    parser.add_argument("--teacher", help="folder of a trained model of all layers (stsb: made if there is none)")
+    parser.add_argument("--teacher", help="folder of a trained reranker of all layers (msmarco; stsb makes its own)")
     parser.add_argument("--model", default="minilm", help="whose layers the students start from")
     parser.add_argument("--layers", type=int, nargs="+", default=[3, 2])
     parser.add_argument(
@@ -92,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def stem_of(student: Student, seed: int, settings: argparse.Namespace) -> Path:
-    return settings.runs / f"{settings.task}-{student.layers}-{student.labels.replace(' ', '_')}-{seed}"
+    return settings.runs / f"{student.task}-{student.layers}-{student.labels.replace(' ', '_')}-{seed}"
 
 
 def minutes_of(student: Student, seed: int, settings: argparse.Namespace) -> Path:
@@ -106,7 +117,7 @@ def studied(task: Any, student: Student, seed: int, settings: argparse.Namespace
     stem, path = stem_of(student, seed, settings), minutes_of(student, seed, settings)
     if not path.is_file():
         data, loss, epochs = task.training(student.labels, seed)
-        print(f"{settings.task}, seed {seed}: {student}, {loss}, on {data!r}", file=sys.stderr, flush=True)
+        print(f"{student.task}, seed {seed}: {student}, {loss}, on {data!r}", file=sys.stderr, flush=True)
         model = make_student(start_of(student, task, seed, settings), student.layers)
         config = TrainingConfig(
             epochs=epochs,
@@ -129,7 +140,7 @@ def start_of(student: Student, task: Any, seed: int, settings: argparse.Namespac
     """The model whose layers a student has at first: the untrained encoder, or the teacher."""
     if student.labels in ("copied", "taught", "matched"):
         return task.teacher
-    return CrossEncoder(settings.model, num_labels=1, max_length=MAX_LENGTH[settings.task], seed=seed, device="cpu")
+    return CrossEncoder(settings.model, num_labels=1, max_length=MAX_LENGTH[student.task], seed=seed, device="cpu")
 
 
 def trained(model: CrossEncoder, data: Any, loss: str, config: TrainingConfig, teacher: CrossEncoder | None) -> None:
@@ -140,12 +151,13 @@ def trained(model: CrossEncoder, data: Any, loss: str, config: TrainingConfig, t
     train(model, data, loss, config)
 
 
-def report(task: Any, found: Mapping[str, Mapping[int, Any]], settings: argparse.Namespace) -> None:
+def report(measured: list[Measured], settings: argparse.Namespace) -> None:
     """Print every system on every test with the paired tests, and write the record."""
-    fixed = task.baselines()
-    systems = {name: [scored] for name, scored in fixed.items()}
-    systems |= {name: [own["scored"] for own in seeds.values()] for name, seeds in found.items()}
-    comparisons = task.compare(systems)
+    comparisons: dict[str, Any] = {}
+    for _, task, fixed, found in measured:
+        systems = {name: [scored] for name, scored in fixed.items()}
+        systems |= {name: [own["scored"] for own in seeds.values()] for name, seeds in found.items()}
+        comparisons |= task.compare(systems)
     for test, compared in comparisons.items():
         print(f"\n{test}, {compared['metric']}")
         for name, row in compared["systems"].items():
@@ -153,23 +165,23 @@ def report(task: Any, found: Mapping[str, Mapping[int, Any]], settings: argparse
         for name, row in compared["differences"].items():
             print(f"  {name:<50}{row['difference']:+.4f}  p {row['p']:.4f}")
     if settings.json:
-        known = {name: task.metrics(scored) for name, scored in fixed.items()}
-        seeds = [seed for seed in settings.seeds if all(seed in own for own in found.values())]
-        runs = [record(task, found, known, seed, settings) for seed in seeds]
+        runs = [record(measured, seed, settings) for seed in settings.seeds]
         write_result(settings.json, runs, what=(__doc__ or "").splitlines()[0], comparisons=comparisons)
 
 
-def record(task: Any, found: Any, known: dict[str, Any], seed: int, settings: argparse.Namespace) -> dict[str, Any]:
-    """A run as the kit's records have it."""
-    own = {
-        name: {**task.metrics(seeds[seed]["scored"]), "cpu_minutes": seeds[seed]["minutes"]["cpu_minutes"]}
-        for name, seeds in found.items()
-    }
-    names = ("task", "model", "learning_rate")
-    names += ("negatives", "gold_loss") if settings.task == "msmarco" else ()
-    command = f"python tests/benchmarks/distillation.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}"
-    command += " --teacher FOLDER" if settings.teacher else ""
-    return run_record(NOTEBOOK, settings, names, {**known, **own}, command, seed=seed)
+def record(measured: list[Measured], seed: int, settings: argparse.Namespace) -> dict[str, Any]:
+    """A run as the kit's records have it: of each system its metrics on each test, and the minutes of each task."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, task, fixed, found in measured:
+        for system, scored in fixed.items():
+            metrics.setdefault(system, {}).update(task.metrics(scored))
+        for system, own in ((system, seeds[seed]) for system, seeds in found.items() if seed in seeds):
+            minutes = own["minutes"]["cpu_minutes"]
+            metrics.setdefault(system, {}).update({**task.metrics(own["scored"]), f"{name}_cpu_minutes": minutes})
+    command = f"python tests/benchmarks/distillation.py {' '.join(settings.tasks)} --data-dir DATA --runs RUNS"
+    command += f" --teacher FOLDER --seeds {seed}"
+    names = ("tasks", "model", "learning_rate", "negatives", "gold_loss")
+    return run_record(NOTEBOOK, settings, names, metrics, command, seed=seed)
 
 
 if __name__ == "__main__":

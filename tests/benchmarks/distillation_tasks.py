@@ -135,7 +135,7 @@ class Similarity:
     def __init__(self, settings: argparse.Namespace) -> None:
         self.settings = settings
         self.splits = {name: read_sts(settings.data_dir / "stsb", name) for name in ("train", "test")}
-        self.teacher = CrossEncoder(settings.teacher or self.new_teacher(), device="cpu")
+        self.teacher = CrossEncoder(self.new_teacher(), device="cpu")
 
     def new_teacher(self) -> Path:
         """A model of all layers, trained with the gold labels for two epochs."""
