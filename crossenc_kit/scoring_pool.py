@@ -85,6 +85,9 @@ class ScoringPool:
     def __init__(self, model: Any, devices: Sequence[Any] | None = None, processes: int | None = None):
         self.workers: list[Worker] = []
         places = _places(devices, processes)
+        if not isinstance(model, (CrossEncoder, str, os.PathLike)):
+            name = f"{type(model).__module__}.{type(model).__name__}"
+            raise TypeError(f"a pool takes a CrossEncoder of this kit, a folder or a name, got {name}: give its folder")
         if not isinstance(model, CrossEncoder):
             model = CrossEncoder(model, device="cpu")
         if model.untrained_head:

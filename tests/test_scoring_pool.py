@@ -141,3 +141,8 @@ def test_a_new_head_is_warned_of(monkeypatch):
     model = CrossEncoder("tiny", num_labels=1, device="cpu")
     with pytest.warns(UserWarning, match="is new and untrained"), pytest.raises(pytest.fail.Exception):
         ScoringPool(model, processes=1)
+
+
+def test_what_is_no_model_of_the_kit_is_named():
+    with pytest.raises(TypeError, match=r"a pool takes a CrossEncoder of this kit, a folder or a name, got .*\.object"):
+        ScoringPool(object(), processes=1)
