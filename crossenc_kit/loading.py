@@ -156,11 +156,13 @@ def _explain_folder(folder: str, error: Exception) -> BackboneError:
 
 
 def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
-    """Whether some of the model's weights were given, and all of these are still as given."""
+    """Whether some weights were given, and all are still there, as given: a head may be put in by hand."""
     import torch
 
     now = adapters.plain_weights(model) if weights else {}
-    return bool(weights) and all(torch.equal(now[name], w.to(now[name])) for name, w in weights.items())
+    if not weights or any(name not in now or now[name].shape != w.shape for name, w in weights.items()):
+        return False
+    return all(torch.equal(now[name], w.to(now[name])) for name, w in weights.items())
 
 
 def _has_head(config: Any) -> bool:

@@ -507,3 +507,13 @@ def test_what_cannot_be_ranked_together(model, three):
         model.rank_many("a", [["c"]])
     with pytest.raises(ValueError, match="ranking needs one score a pair, this model has num_labels=3"):
         three.rank("a", ["b"])
+
+
+def test_a_head_that_was_put_in_by_hand_is_the_callers_own():
+    model = CrossEncoder("tiny", num_labels=1, seed=0)
+    assert model.untrained_head
+    width = model.config.hidden_size
+    model.model.classifier = torch.nn.Sequential(torch.nn.Linear(width, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    assert not model.untrained_head
+    model.model.classifier = torch.nn.Linear(width, 2)
+    assert not model.untrained_head
