@@ -170,7 +170,7 @@ def ours(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callabl
 
 def theirs(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callable, dict[str, float]]:
     """sentence-transformers' trainer, see `train_peer`."""
-    rows = [(example.texts[0], list(example.texts[1:]), example.label) for example in lists]
+    rows = [(example.texts[0], list(example.texts[1:]), np.atleast_1d(example.label).tolist()) for example in lists]
     columns = dict(zip(("query", "docs", "labels"), map(list, zip(*rows, strict=True)), strict=True))
     warmup = -(-len(lists) // settings.batch_size) * settings.epochs // 10
     loss = PEER_LOSSES[settings.loss]
