@@ -4,10 +4,10 @@
 labels and starts from the same layers of the trained teacher. "taught" starts like "copied", and its labels are the
 teacher's scores (Sanh et al., 2019). All take as many steps. `msmarco`: on the same lists; the teacher is a reranker of
 all layers (`--teacher`, one of `reranking.py`). A further student, "public run", starts like "gold" and sees no label:
-its teacher is a public run of a BERT model on the queries of TREC DL 2019, of which only the scores are there. `stsb`:
-"gold" and "copied" see the training pairs twice; "taught" sees them once, and as many new pairs once, with the
-teacher's scores on all. "matched" is "taught" after one epoch of `match_layers` on its own texts: twice the steps, so
-it is made only where `--labels` asks for it.
+its teacher is a public run of a BERT model on the queries of TREC DL 2019, of which only the scores are there; on
+these very queries its figure says how much of the run it learnt. `stsb`: "gold" and "copied" see the training pairs
+twice; "taught" sees them once, and as many new pairs once, with the teacher's scores on all. "matched" is "taught"
+after one epoch of `match_layers` on its own texts: twice the steps, so it is made only where `--labels` asks for it.
 
 What a student scored is kept in `--runs`, and is not made again: seeds and students can be run one by one.
 
