@@ -98,8 +98,9 @@ def describe_machine(settings: argparse.Namespace, work: Work) -> dict[str, Any]
 
     load = os.getloadavg()[0]
     record = provenance(settings.device, load_average=load, work=work.describe(), settings=vars(settings))
-    record["settings"].pop("data_dir")  # a path of this machine
-    record["settings"].pop("json")
+    for own in ("data_dir", "json"):
+        record["settings"].pop(own)  # a path of this machine
+    record["settings"]["model"] = Path(settings.model).name
     record["versions"]["sentence_transformers"] = sentence_transformers.__version__
     record["product"] = "oneDNN's" if has_faster_product() else "torch's own"
     print(f"{record['device']} ({record['platform']}, {os.cpu_count()} cores); model {settings.model}")
