@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,12 @@ def find_activation(choice: Callable | str | None) -> Callable | None:
         return kind()
     except TypeError as error:
         raise ValueError(f"the activation {choice!r} needs arguments; pass it ready made: {error}") from error
+
+
+def with_module(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `predict` with a module in the place of an activation's name: other libraries take no names."""
+    named = isinstance(options.get("activation_fn"), str)
+    return {**options, "activation_fn": find_activation(options["activation_fn"])} if named else dict(options)
 
 
 def activated(choice: Callable | str) -> Callable[[np.ndarray], np.ndarray]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.activations import with_module
 from crossenc_kit.backbones import find_backbone, quiet_transformers
 from crossenc_kit.evaluation import Scorer, score_pairs
 from crossenc_kit.first_stages import bm25_run, dense_run, random_run
@@ -133,8 +134,8 @@ def label_pairs(
         return with_teacher_scores(pairs, cached_scores(scorer, pairs, folder, settings=settings, **options))
     if options:
         raise ValueError(f"{', '.join(options)}: options of a cache, which needs a folder")
-    call = as_scorer(scorer)
-    return with_teacher_scores(pairs, score_pairs(lambda texts: call(texts, **(settings or {})), as_pairs(pairs).texts))
+    call, chosen = as_scorer(scorer), with_module(settings or {})
+    return with_teacher_scores(pairs, score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts))
 
 
 def join_pairs(**parts: Any) -> Pairs:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossenc_kit.activations import find_activation
+from crossenc_kit.activations import with_module
 from crossenc_kit.evaluation import Scorer
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.score_shards import open_shards, read_shard, texts_key, write_shard
@@ -103,9 +103,7 @@ def _score_blocks(
 
 def _score_block(scorer: Scorer, block: list[tuple[str, str]], start: int, options: dict[str, Any]) -> np.ndarray:
     """One shard's scores, checked: finite, and one (or one row) a pair."""
-    if isinstance(options.get("activation_fn"), str):  # other libraries take a module of torch alone
-        options = {**options, "activation_fn": find_activation(options["activation_fn"])}
-    scores = np.asarray(as_scorer(scorer)(block, **options))
+    scores = np.asarray(as_scorer(scorer)(block, **with_module(options)))
     if scores.ndim not in (1, 2) or len(scores) != len(block):
         raise DataError(f"the teacher gave scores of shape {scores.shape} for {len(block)} pairs (from pair {start})")
     scores = np.ascontiguousarray(scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64))

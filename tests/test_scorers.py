@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from crossenc_kit import CrossEncoder, bm25_run, cached_scores, mine_hard_negatives, read_ranking, rerank
+from crossenc_kit.augmentation import label_pairs
 from crossenc_kit.long_documents import chunked, score_chunks
 from crossenc_kit.ranking import rank_candidates
 from crossenc_kit.ranking_evaluators import evaluate_collections
@@ -132,6 +133,10 @@ class TestModelsOfSentenceTransformers:
         raw = {"activation_fn": "identity"}
         found = cached_scores(peer, PAIRS, tmp_path, teacher="peer 1", settings=raw)
         assert found == pytest.approx(far.predict(PAIRS, **raw), abs=1e-4)
+
+    def test_labels_without_a_cache(self, far, peer):
+        raw = {"activation_fn": "identity"}
+        assert label_pairs(peer, PAIRS, settings=raw).labels == pytest.approx(far.predict(PAIRS, **raw), abs=1e-4)
 
     def test_mining(self, peer):
         queries, qrels = {"q": "boil an egg"}, {"q": {"d1": 1}}
