@@ -1,4 +1,4 @@
-"""What a metric takes: arrays of finite numbers; anything else is refused with the first bad row named."""
+"""Arrays: of finite numbers, anything else refused with the first bad row named, and of labels in another order."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str) -> Non
         where = tuple(np.argwhere(bad)[0])
         place = ", column ".join(map(str, where)) or "0"
         raise ValueError(f"row {place}: the {what} is {np.asarray(values[where]).tolist()!r}; {expected}")
+
+
+def reordered(labels: np.ndarray, old: list[int]) -> np.ndarray:
+    """Labels of C classes in another order of the classes, of which `old` has the former indices.
+
+    `(N,)` are indices; of columns, each C are one a class, and one that is left is of indices.
+    """
+    columns = labels.reshape(len(labels), -1) if labels.size else np.zeros((0, 1))
+    parts = [columns[:, start : start + len(old)] for start in range(0, columns.shape[1], len(old))]
+    new = np.argsort(old)
+    moved = [part[:, old] if part.shape[1] == len(old) else new[part.astype(int)] for part in parts]
+    return np.hstack(moved).astype(labels.dtype).reshape(labels.shape)

@@ -128,14 +128,18 @@ def label_pairs(
 ) -> Pairs:
     """The pairs with a cross-encoder's scores as labels: silver, where gold are a person's.
 
-    With a `folder`, the scores are kept there; `options` are those of `teachers.cached_scores`, such as `teacher`.
+    With a `folder`, the scores are kept there; `options` are those of `teachers.cached_scores`, such as `teacher`. The
+    columns of a classifier's scores are put in the order of the data's `label_names`; `DataError` for other classes.
     """
+    names = tuple(getattr(scorer, "label_names", ()) or ())
     if folder is not None:
-        return with_teacher_scores(pairs, cached_scores(scorer, pairs, folder, settings=settings, **options))
+        scores = cached_scores(scorer, pairs, folder, settings=settings, **options)
+        return with_teacher_scores(pairs, scores, label_names=names)
     if options:
         raise ValueError(f"{', '.join(options)}: options of a cache, which needs a folder")
     call, chosen = as_scorer(scorer), with_module(settings or {})
-    return with_teacher_scores(pairs, score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts))
+    scores = score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts)
+    return with_teacher_scores(pairs, scores, label_names=names)
 
 
 def join_pairs(**parts: Any) -> Pairs:

@@ -121,7 +121,7 @@ def parts_of(loss: Loss, data: Pairs, num_labels: int) -> list[tuple[Loss, Pairs
     if gold.ndim == 1 and num_labels > 1 and np.isfinite(gold).all() and (gold % 1 == 0).all():
         gold = gold.astype(np.int64)
     labels = {"distillation": teacher, "gold": gold}
-    return [(loss.options[name], replace(data, labels=labels[name], label_names=())) for name in labels]
+    return [(loss.options[name], replace(data, labels=labels[name])) for name in labels]
 
 
 def fit_options(loss: Loss, data: Pairs, num_labels: int) -> Loss:

@@ -38,6 +38,7 @@ from crossenc_kit.history import provenance
 from crossenc_kit.measuring import Comparison, interleave
 from crossenc_kit.model import CrossEncoder, TruncationWarning
 from crossenc_kit.pairs import Pairs, as_text_pairs
+from crossenc_kit.scorers import raw_options
 
 MEGABYTE = 1e6
 SAMPLE = 256  # pairs whose scoring is timed, and that tell the ranges of the layers' inputs
@@ -97,8 +98,9 @@ def export_model(
     `pairs`: N pairs like those that will be scored, some hundreds; the scores of the folder, loaded again, are held
     against the model's on them. The export is refused, and nothing written, where Spearman is below `min_spearman`
     (0.99, ONNX in float32 0.9999) or the largest difference above `max_drift` standard deviations of the scores (0.25,
-    0.001), but with `allow_drift`; scores that are equal but for rounding pass. `smooth`: bring the channels of int8
-    layers closer by their ranges on the pairs (see quantization.py). `repeats`: runs that are timed.
+    0.001), but with `allow_drift`; scores that are equal but for rounding pass. Of one label with a sigmoid both its
+    scores and the raw ones, which rankings use, must pass. `smooth`: bring the channels of int8 layers closer by their
+    ranges on the pairs (see quantization.py). `repeats`: runs that are timed.
 
     The folder also holds configuration, tokenizer and `export.json` with the report. It appears whole or not at all;
     float32 weights and other exports of the same weights in it stay. Raises `DriftError` for the drift; `ValueError`
@@ -124,13 +126,22 @@ def export_model(
         if not allow_drift:
             bounds = BOUNDS[backend]
             least = bounds.min_spearman if min_spearman is None else min_spearman
-            check_drift(backend, drift, least, bounds.max_drift if max_drift is None else max_drift)
+            most = bounds.max_drift if max_drift is None else max_drift
+            check_drift(backend, drift, least, most)
+            if raw := raw_options(source):
+                check_drift(f"{backend}, before the activation,", _raw_drift(source, loaded, texts, raw), least, most)
         speed = _compare_speed(loaded, source, texts[:SAMPLE], repeats)
         sizes = (place / EXPORTS[backend]).stat().st_size, sum(w.nbytes for w in source.model.state_dict().values())
         report = ExportReport(backend, Path(folder), drift, speed, *(size / MEGABYTE for size in sizes))
         keep_others(Path(folder), place, others)
         write_report(place, backend, {**report.record(), "weights": digest, **_provenance(backend)})
     return report
+
+
+def _raw_drift(source: CrossEncoder, loaded: CrossEncoder, texts: list, raw: dict[str, Any]) -> Drift:
+    """The drift before an activation that bounds the scores: it hides what rankings see, where it saturates."""
+    exact, other = (model.predict(texts, show_progress_bar=False, **raw) for model in (source, loaded))
+    return measure_drift(exact, other)
 
 
 def _texts(pairs: Any) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.arrays import reordered
+
 TARGET_COLUMNS = ("label", "labels", "score", "scores")
 
 
@@ -51,7 +53,7 @@ class Pairs(Sequence[InputExample]):
     `offsets`: `(G + 1,)`; group g is the pairs `offsets[g]:offsets[g + 1]` (default: one pair each).
     `tags`: columns of length G that are not model input (a phenomenon, an id).
     `notes`: what a reader did to the data, in words (labels scaled, rows dropped).
-    `label_names`: the classes' names, where labels `(N,)` are their indices or `(N, C)` has a column for each.
+    `label_names`: the classes' names; labels `(N,)` are their indices, columns are one a class, gold ones after them.
     """
 
     left: list[str]
@@ -121,14 +123,12 @@ class Pairs(Sequence[InputExample]):
         )
 
     def with_label_names(self, names: Sequence[str]) -> Pairs:
-        """The same pairs with their classes in another order: labels renumbered, or the columns of `(N, C)` moved."""
+        """The same pairs with their classes in another order: indices renumbered, columns of classes moved."""
         order = tuple(names)
         if not order or sorted(order) != sorted(self.label_names):
             raise DataError(f"the classes are {self.label_names}, got {order}; give the same names in another order")
-        old, labels = [self.label_names.index(name) for name in order], self.labels
-        if labels is not None:
-            labels = labels[:, old] if labels.ndim > 1 else np.argsort(old)[labels.astype(int)].astype(labels.dtype)
-        return replace(self, labels=labels, label_names=order)
+        old = [self.label_names.index(name) for name in order]
+        return replace(self, labels=None if self.labels is None else reordered(self.labels, old), label_names=order)
 
     def fingerprint(self) -> str:
         """sha256 of texts, groups, labels and their names: the same data gives the same 64 hex digits."""
@@ -151,11 +151,14 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray | None) -> None:
     """Raise `DataError` for a name that is there twice, and for a label that has no name."""
     if len(set(names)) < len(names):
         raise DataError(f"label_names has a name twice: {', '.join(names)}; give every class a name of its own")
-    if names and labels is not None and labels.ndim > 1 and labels.shape[1] != len(names):
-        raise DataError(f"the labels have {labels.shape[1]} columns, but there are {len(names)} label_names")
-    if names and labels is not None and labels.ndim == 1:
+    if not names or labels is None:
+        return
+    n = len(names)
+    if labels.ndim > 1 and labels.shape[1] not in (n, n + 1, 2 * n):
+        raise DataError(f"the labels have {labels.shape[1]} columns, but there are {n} label_names")
+    if labels.ndim == 1:
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        for row in np.flatnonzero(~np.isin(labels, range(len(names)))):
+        for row in np.flatnonzero(~np.isin(labels, range(n))):
             raise DataError(f"pair {row}: the label is {labels[row]:g}; expected {known} (-1 is none: drop the row)")
 
 

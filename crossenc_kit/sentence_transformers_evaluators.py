@@ -4,8 +4,7 @@ Each is called as `evaluator(model, output_path, epoch, steps)`, scores its pair
 row to `<class>_<name>_results.csv` in `output_path`. The older ones return the float that training selects by, the
 later ones a dict whose entry `primary_metric` that is. The numbers are those of this kit's metrics, which agree with
 sentence-transformers but for the differences named below. Data or scores that give no number raise `DataError`:
-pairs and labels when the evaluator is made, scores when it is called. There is no `prompt_name`: a
-`CrossEncoder` has no prompts.
+pairs and labels when the evaluator is made, scores when it is called. A `CrossEncoder` has no `prompt_name`.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from crossenc_kit.classification_metrics import accuracy, average_precision, bes
 from crossenc_kit.evaluation import append_csv
 from crossenc_kit.metrics import pearson, spearman
 from crossenc_kit.pairs import DataError, InputExample, as_text_pairs, check_label
+from crossenc_kit.ranking import check_finite
+from crossenc_kit.scorers import as_scorer
 
 Results = dict[str, float]
 logger = logging.getLogger(__name__)
@@ -38,20 +39,19 @@ class Evaluator:
     def scores_of(
         self, model: Any, pairs: Any, classes: bool, where: Callable[[int], str] = "row {}".format, **options: Any
     ) -> np.ndarray:
-        """The model's scores, in its own precision: `(N,)`, or `(N, C)` where one a class is asked for.
+        """The scores of a model, in its own precision, or of a function of pairs: `(N,)`, or `(N, C)` of classes.
 
-        `options` go to `model.predict`; `where` puts a pair's index into words. Raises `DataError` where the model has
-        another number of outputs, or a score is not finite.
+        `options` go to `model.predict`, a function gets the pairs alone; `where` puts a pair's index into words.
+        Raises `DataError` where there is another number of outputs, or a score is not finite.
         """
-        scores = np.asarray(model.predict(pairs, **{"convert_to_numpy": True, "show_progress_bar": False, **options}))
+        call = as_scorer(model)
+        asked = {} if call is model else {"convert_to_numpy": True, "show_progress_bar": False, **options}
+        scores = np.asarray(call(pairs, **asked))
         if scores.ndim != 1 + classes or len(scores) != len(pairs) or (classes and scores.shape[1] < 2):
-            kind = ("one score a class", "num_labels of 2 or more") if classes else ("one score a pair", "num_labels=1")
-            got = f"scores of shape {scores.shape} for {len(pairs)} pairs"
-            raise DataError(f"{type(self).__name__} needs {kind[0]}, from a model with {kind[1]}; got {got}")
-        bad = np.flatnonzero(~np.isfinite(scores.reshape(len(pairs), -1)).all(axis=1))
-        if len(bad):
-            share = f"{len(bad)} of {len(pairs)} pairs"
-            raise DataError(f"{where(int(bad[0]))}: the model gave {scores[bad[0]]}; {share} have no finite score")
+            kind, count = ("class", " of 2 or more") if classes else ("pair", "=1")
+            needs = f"{type(self).__name__} needs one score a {kind}, from a model with num_labels{count}"
+            raise DataError(f"{needs}; got scores of shape {scores.shape} for {len(pairs)} pairs")
+        check_finite(scores, where, "the model")
         return scores
 
     def write(self, output_path: Any, epoch: int, steps: int, row: Mapping[str, float]) -> None:
@@ -274,8 +274,8 @@ def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
     """Labels as class indices, below `count`; raises `DataError` naming the first that is none."""
     wrong = np.flatnonzero((labels < 0) | (labels != np.floor(labels)) | (labels >= (count or np.inf)))
     if len(wrong):
-        expected = f"a class of the model, 0 to {count - 1}" if count else "the index of a class, a whole number from 0"
-        expected = "0 or 1" if count == 2 else expected
+        known = "0 or 1" if count == 2 else f"a class of the model, 0 to {(count or 0) - 1}"
+        expected = known if count else "the index of a class, a whole number from 0"
         raise DataError(f"row {wrong[0]}: the label is {labels[wrong[0]]:g}; expected {expected}")
     return labels.astype(int)
 

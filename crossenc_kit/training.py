@@ -71,8 +71,10 @@ def train(
     `TrainingError` at the first loss that is not finite, `CheckpointError` for a run that cannot resume.
     """
     config = config or TrainingConfig()
-    if evaluator is None and (config.patience or config.metric):
-        raise ValueError("patience and metric say what to do with an evaluation: pass an evaluator, or leave them None")
+    if evaluator is None and (config.patience or config.metric or config.evaluate_first):
+        raise ValueError(
+            "patience, metric and evaluate_first are about an evaluation: pass an evaluator, or leave them out"
+        )
     run = prepare(model, train_data, loss, config, optimizer, batches)
     describe_run(run)
     with _opened(run) as stop:
@@ -90,6 +92,8 @@ def train(
 def _loop(run: Run, evaluator: Evaluator | None, on_row: Callable | None, stop: StopRequest) -> None:
     """The training loop: forward, backward, clip, step, log, evaluate, save."""
     config, state, optimizer, scaler = run.config, run.state, run.optimizer, run.scaler
+    if evaluator is not None and config.evaluate_first and state.step == 0:
+        _evaluate(run, evaluator, on_row)
     while state.step < run.total_steps and not state.stopped:
         micro_batches = run.micro_batches(state.step)
         rate = set_rate(optimizer, run.schedule(state.step))

@@ -32,6 +32,7 @@ class TrainingConfig:
     precision: str | None = None  # fp32, bf16 or fp16; None: as the launcher says, else fp32
     dropout: float | None = None  # of every dropout layer while training; None: as the model has it
     gradient_checkpointing: bool = False
+    evaluate_first: bool = False  # before the first step as well: what the training started from
     evaluation_steps: int = 0  # 0: at the end of each epoch
     evaluate_epochs: bool = False  # at the end of each epoch as well, evaluation_steps being counted within it
     metric: str | None = None  # what to select by; None: the evaluator's first

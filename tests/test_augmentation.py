@@ -138,6 +138,17 @@ class TestLabels:
         with pytest.raises(DataError, match="gave nan"):
             label_pairs(lambda pairs: [1.0, float("nan")], pairs)
 
+    @pytest.mark.parametrize("kept", [False, True], ids=["at once", "from a folder"])
+    def test_a_classifiers_columns_come_in_the_order_of_the_data(self, tmp_path, kept):
+        model = CrossEncoder("tiny", label_names=("neutral", "contradiction", "entailment"), seed=0, device="cpu")
+        data = Pairs(["a", "b"], ["c", "d"], np.array([0, 2]), label_names=("contradiction", "entailment", "neutral"))
+        silver = label_pairs(model, data, *([tmp_path] if kept else []))
+        assert silver.label_names == data.label_names
+        assert np.allclose(silver.labels, model.predict(data.texts)[:, [1, 2, 0]])
+        assert label_pairs(model, data.texts).label_names == model.label_names
+        with pytest.raises(DataError, match="the teacher's classes are neutral, .*, the data's no, perhaps, yes"):
+            label_pairs(model, Pairs(["a"], ["b"], np.array([0]), label_names=("no", "perhaps", "yes")))
+
 
 class TestJoining:
     def test_by_hand(self):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_runs import candidate_lists, run, sentences, tiny
 from torch.nn import functional
 
-from crossenc_kit import Pairs, TrainingConfig, distillation_loss, loss_with, train, with_teacher_scores
+from crossenc_kit import DataError, Pairs, TrainingConfig, distillation_loss, loss_with, train, with_teacher_scores
 from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.losses import LOSSES, class_kl_divergence, find_loss
 from crossenc_kit.sentence_transformers_api import loss_of
@@ -189,6 +189,18 @@ def test_ragged_micro_batches_are_one_batch(task):
     assert card["data"]["gold labels"].startswith(f"{gold_labels.min():g} to {gold_labels.max():g}, mean ")
     assert "teacher's scores" in card["data"]
     assert "labels" not in card["data"]
+
+
+@pytest.mark.parametrize("gold", [False, True])
+def test_classes_in_another_order_than_the_students_are_refused(gold):
+    data = replace(with_classes(sentences()), label_names=("contradiction", "entailment", "neutral"))
+    taught = with_teacher_scores(data, normal(len(data), 3).numpy(), gold=gold)
+    loss = distillation_loss("kl_divergence", gold="cross_entropy") if gold else "class_kl_divergence"
+    model = tiny(num_labels=3, label_names=("neutral", "contradiction", "entailment"))
+    model.new_head.clear()  # as one that was trained
+    with pytest.raises(DataError, match=r"the model's classes are neutral, .* puts the data in the model's order"):
+        run(TrainingConfig(batch_size=5), taught, loss, model=model)
+    assert run(TrainingConfig(), taught, loss, model=tiny(num_labels=3)).model.label_names == data.label_names
 
 
 def test_a_loss_of_pairs_beside_one_of_lists_is_the_mean_of_each_lists_mean():

@@ -115,6 +115,16 @@ def test_too_much_drift_is_refused_with_the_numbers_and_nothing_is_written(model
     assert (tmp_path / "fast/model_int8.safetensors").is_file()
 
 
+def test_a_sigmoid_that_saturates_hides_no_drift(tmp_path):
+    model = fitted()
+    model.model.classifier.bias.data += 30  # rankings do not notice, and every score is 1
+    assert set(model.predict(MANY)) == {1.0}
+    with pytest.raises(DriftError, match=r"int8, before the activation, moves .* 60 pairs: largest 0\.\d"):
+        export_model(model, tmp_path / "fast", pairs=MANY, max_drift=1e-6, repeats=1)
+    assert list(tmp_path.iterdir()) == []
+    export_model(model, tmp_path / "fast", pairs=MANY, repeats=1)
+
+
 def test_beside_its_own_float32_weights_and_nobody_elses(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     card = (tmp_path / "model/README.md").read_text()

@@ -28,6 +28,7 @@ from crossenc_kit import (
     CrossEncoderRerankingEvaluator,
     DataError,
     InputExample,
+    word_overlap,
 )
 
 OLDER = [CEBinaryAccuracyEvaluator, CEBinaryClassificationEvaluator, CECorrelationEvaluator]
@@ -422,6 +423,13 @@ class TestAgainstScikitLearn:
 
 
 class TestInterface:
+    def test_a_function_of_pairs_is_a_scorer_too(self):
+        pairs, labels = [("a b", "a b"), ("a b", "a c"), ("a b", "c d")], [1.0, 0.4, 0.1]
+        assert CECorrelationEvaluator(pairs, labels)(word_overlap) == pytest.approx(1.0)
+        samples = [{"query": "a b", "positive": ["a b"], "negative": ["b c", "d"]}]
+        assert CERerankingEvaluator(samples)(word_overlap) == 1.0
+        assert CrossEncoderRerankingEvaluator(samples)(word_overlap)["mrr@10"] == 1.0
+
     @pytest.mark.parametrize(
         ("kind", "arguments"),
         [
@@ -676,7 +684,7 @@ class TestErrorsOfPairs:
         several = kind in (CEF1Evaluator, CESoftmaxAccuracyEvaluator)
         scores = np.array([0.5, math.nan, 0.1, math.inf])
         model = Model(np.stack([np.zeros(4), scores], axis=1) if several else scores, 2 if several else 1)
-        with pytest.raises(DataError, match=r"^row 1: the model gave .*nan.*; 2 of 4 pairs have no finite score$"):
+        with pytest.raises(DataError, match=r"^the model gave .*nan.* for row 1 \(2 of 4 scores are not finite\)$"):
             of(kind, [0, 1, 0, 1])(model, tmp_path)
         assert list(tmp_path.iterdir()) == []
 
@@ -734,7 +742,7 @@ class TestErrorsOfSamples:
     @OF_SAMPLES
     def test_scores_that_are_not_finite(self, kind, tmp_path):
         samples = [{**GOOD, "negative": ["n"]}, {**GOOD, "positive": []}, {**GOOD, "negative": ["n", "odd"]}]
-        message = r"^sample 2, candidate 2 \('odd'\): the model gave nan; 1 of 5 pairs have no finite score$"
+        message = r"^the model gave nan for sample 2, candidate 2 \('odd'\) \(1 of 5 scores are not finite\)$"
         with pytest.raises(DataError, match=message):
             kind(samples)(Model({"p": 0.5, "n": 0.1, "m": 0.2, "odd": math.nan}), tmp_path)
         assert list(tmp_path.iterdir()) == []

@@ -252,13 +252,29 @@ class TestLabels:
         assert gold.tolist() == [1, 0, 1]
         assert taught[0].label == [[2.5, 1.0], [-1.0, 0.0]]
 
+    def test_a_teachers_classes_in_another_order(self):
+        pairs = Pairs(["a", "b"], ["c", "d"], np.array([2, 0]), label_names=("no", "maybe", "yes"))
+        scores = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]  # of yes, no, maybe
+        order = ("yes", "no", "maybe")
+        taught = with_teacher_scores(pairs, scores, label_names=order)
+        assert taught.labels.tolist() == [[1, 2, 0], [4, 5, 3]]
+        assert taught.label_names == ("no", "maybe", "yes")
+        both = with_teacher_scores(pairs, scores, gold=True, label_names=order)
+        assert both.labels.tolist() == [[1, 2, 0, 2], [4, 5, 3, 0]]
+        back = both.with_label_names(order)
+        assert back.labels.tolist() == [[0, 1, 2, 0], [3, 4, 5, 1]]
+        assert with_teacher_scores([("a", "b")], [[1.0, 0.0]], label_names=("x", "y")).label_names == ("x", "y")
+        with pytest.raises(DataError, match="the teacher's classes are yes, no, perhaps, the data's no, maybe, yes"):
+            with_teacher_scores(pairs, scores, label_names=("yes", "no", "perhaps"))
+        with pytest.raises(DataError, match=r"label_names has 2 names \(yes, no\), the scores 3 a pair"):
+            with_teacher_scores(pairs, scores, label_names=("yes", "no"))
+
     def test_gold_classes(self):
         pairs = Pairs(["a", "b"], ["c", "d"], np.array([2, 0]), label_names=("no", "maybe", "yes"))
         scores = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
         assert with_teacher_scores(pairs, scores).label_names == pairs.label_names
         taught = with_teacher_scores(pairs, scores, gold=True)
-        assert taught.label_names == ()
-        assert "the gold classes are no, maybe, yes" in taught.notes[-1]
+        assert taught.label_names == pairs.label_names
         teacher, gold = teacher_and_gold(torch.tensor(taught.labels), num_labels=3)
         assert teacher.tolist() == scores
         assert gold.tolist() == [2, 0]

@@ -339,6 +339,16 @@ def test_evaluations_come_at_the_end_of_each_epoch():
     assert row["epoch"] == 1.0
 
 
+def test_an_evaluation_before_the_first_step_is_of_the_model_as_it_came():
+    evaluator, seen = scripted(0.5, 0.3, 0.4)
+    outcome = run(epochs=2, evaluator=evaluator, evaluate_first=True)
+    assert evaluations(outcome) == {0: 0.5, 5: 0.3, 10: 0.4}
+    assert outcome.result.history[0]["step"] == outcome.result.history[0]["epoch"] == 0
+    assert largest_difference(outcome.weights(), seen[0]) == 0  # the best of the three
+    assert largest_difference(outcome.weights(), seen[2]) > 0
+    assert outcome.result.best_step == 0
+
+
 def test_evaluations_every_so_many_steps_and_at_the_end():
     outcome = run(epochs=2, evaluator=up_and_down, evaluation_steps=4)
     assert list(evaluations(outcome, "eval_wave")) == [4, 8, 10]
@@ -386,9 +396,11 @@ def test_a_metric_that_is_not_there(answer, given):
         run(evaluator=lambda model: answer, metric="accuracy", evaluation_steps=1)
 
 
-@pytest.mark.parametrize("changes", [{"patience": 2}, {"metric": "score"}])
+@pytest.mark.parametrize("changes", [{"patience": 2}, {"metric": "score"}, {"evaluate_first": True}])
 def test_nothing_to_be_patient_about(changes):
-    with pytest.raises(ValueError, match=r"patience and metric .* pass an evaluator, or leave them None"):
+    with pytest.raises(
+        ValueError, match=r"patience, metric and evaluate_first are .* pass an evaluator, or leave them out"
+    ):
         run(**changes)
 
 
