@@ -16,8 +16,10 @@ from crossenc_kit.activations import find_activation
 from crossenc_kit.batches import one_or_more
 from crossenc_kit.model import CrossEncoder, TruncationWarning
 from crossenc_kit.pairs import DataError, check_text
+from crossenc_kit.ranking import check_finite
 from crossenc_kit.teachers import teacher_fingerprint
 
+NOT_FINITE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
 CPU_ROWS, GPU_ROWS = 2048, 16384  # rows of a block: dozens of batches on a CPU, a few large ones on a GPU
 
 
@@ -26,14 +28,14 @@ def score_pairs(model: Any, pairs: Iterable[Any], **settings: Any) -> Iterator[A
 
     `model`: a `CrossEncoder`, a folder or a hub name. A pair is two texts, or has them as `texts`. A score is a float,
     or an array `(C,)` of a model with several classes. `settings`: `batch_size`, `threads`, `activation_fn`, `device`
-    of `bulk.score_file`. Raises `DataError` naming the pair that is none.
+    of `bulk.score_file`. Raises `DataError` naming the pair that is none, or whose score is not finite.
     """
     scorer = load_scorer(model, **settings)
 
     def scores() -> Iterator[Any]:
         numbered = enumerate(pairs)
         while block := list(itertools.islice(numbered, scorer.block_rows)):
-            found, _ = scorer.score([_texts(pair, number) for number, pair in block])
+            found, _ = scorer.score([_texts(pair, number) for number, pair in block], "pair {}".format, block[0][0])
             yield from (found.tolist() if found.ndim == 1 else found)
 
     return scores()
@@ -58,8 +60,13 @@ class BlockScorer:
     softmax: bool
     block_rows: int
 
-    def score(self, texts: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int]:
-        """The scores `(B,)` or `(B, C)`, float32, and how many pairs were cut at `max_length`."""
+    def score(
+        self, texts: Sequence[tuple[str, str]], where: Callable[[int], str], start: int
+    ) -> tuple[np.ndarray, int]:
+        """The scores `(B,)` or `(B, C)`, float32, and how many pairs were cut at `max_length`.
+
+        Raises `DataError` for a score that is not finite: `where(start + k)` says where the pair k stands.
+        """
         with warnings.catch_warnings(), one_core_a_thread(self.threads) as threads:
             warnings.simplefilter("ignore", TruncationWarning)  # both are told once, of all blocks
             warnings.filterwarnings("ignore", "the head of .* is new and untrained")
@@ -71,6 +78,7 @@ class BlockScorer:
                 apply_softmax=self.softmax,
                 threads=threads,
             )
+        check_finite(scores, lambda row: where(start + row), f"the model {self.model.name!r}", NOT_FINITE)
         return scores, self.model.truncated
 
     def labels(self, scores: np.ndarray) -> list | None:
@@ -105,14 +113,17 @@ def load_scorer(
     activation_fn: Callable | str | None = None,
     device: Any = None,
 ) -> BlockScorer:
-    """A `BlockScorer` of a `CrossEncoder`, a folder or a hub name; under torchrun each process takes its own GPU."""
+    """A `BlockScorer` of a `CrossEncoder`, a folder or a hub name; under torchrun each process takes its own GPU.
+
+    A new head is drawn from seed 0, the same one in each process and at each start.
+    """
     if isinstance(model, CrossEncoder) and device is not None:
         raise ValueError("device is for a model given by its name; move this one with model.to(device)")
     one_or_more("batch_size", batch_size), one_or_more("threads", threads)
     softmax = activation_fn == "softmax"
     chosen = _activation("identity" if softmax else activation_fn)
     if not isinstance(model, CrossEncoder):
-        model = CrossEncoder(model, device=device or _own_gpu())
+        model = CrossEncoder(model, device=device or _own_gpu(), seed=0)
     if softmax and model.num_labels == 1:
         raise ValueError("softmax is over several classes, and this model gives one score a pair; use sigmoid")
     if model.untrained_head:

@@ -17,6 +17,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ def score_file(
 
     A folder job that was killed goes on when it is run again: only missing shards are scored. With another input,
     model or setting it refuses, and `CheckpointError` names what differs. Every row is checked before the first is
-    scored: `DataError` names file and line. Raises `OSError` where the output cannot be written, `ValueError` where
-    the scores would be written over the input.
+    scored: `DataError` names file and line. It names the row of a score that is not finite, too: then only the shards
+    before it are written. Raises `OSError` where the output cannot be written, `ValueError` where the scores would be
+    written over the input.
     """
     if shard_rows < 1:
         raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
@@ -127,7 +129,7 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
     total = 0
     with closing(Progress(file.rows, shown=progress)) as bar:
         for _, block in blocks:
-            scores, cut = scorer.score(block.texts)
+            scores, cut = scorer.score(block.texts, partial(_row_of, file.path), block.start)
             total += cut
             bar.advance(len(scores))
             columns = {"row": range(block.start, block.start + len(scores)), **block.kept, "score": scores.tolist()}
@@ -136,6 +138,11 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
             for values in zip(*columns.values(), strict=True):
                 yield {name: _for_json(value) for name, value in zip(columns, values, strict=True)}
     _warn_of_cut(total, file.rows, scorer)
+
+
+def _row_of(path: str, number: int) -> str:
+    """Where a pair stands: by the number that its row has in the scores."""
+    return f"row {number} (from 0) of {path}"
 
 
 def _for_json(value: Any) -> Any:
@@ -160,7 +167,8 @@ def _to_shards(
                 continue
             scores, cut = [], 0
             for start in range(0, len(block.texts), scorer.block_rows):
-                found, cut_here = scorer.score(block.texts[start : start + scorer.block_rows])
+                texts = block.texts[start : start + scorer.block_rows]
+                found, cut_here = scorer.score(texts, partial(_row_of, file.path), block.start + start)
                 scores.append(found)
                 cut += cut_here
                 bar.advance(len(found))

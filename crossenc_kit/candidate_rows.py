@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from crossenc_kit.parquet import is_parquet, rows_of_file
 from crossenc_kit.sources import SPLITS, Layout, find_source
 from crossenc_kit.tables import read_table
 
-ID_COLUMN = re.compile(r"(.*[_-])?(ids?|idx|index|urls?)|[qp]id", re.IGNORECASE)
+ID_COLUMN = re.compile(r"(.*[_-])?(ids?|idx|index|urls?)([_-]\d+)?|[qp]id", re.IGNORECASE)  # also negative_id_1
 QUERY_ID = re.compile(r"(query|anchor|question|q)[_-]?ids?", re.IGNORECASE)
 FILES = ("{}.jsonl", "{}.tsv", "{}.parquet")
 Texts = Mapping[str, str] | Iterable[Any]
@@ -105,18 +106,31 @@ def _inputs(row: Mapping[str, Any], columns: Sequence[str] | None, origin: str) 
 
 
 def with_texts(
-    rows: Numbered, inputs: list[str], queries: Texts | None, documents: Texts | None, bad: MalformedLines
+    rows: Numbered,
+    inputs: list[str],
+    beside: Sequence[str],
+    queries: Texts | None,
+    documents: Texts | None,
+    bad: MalformedLines,
 ) -> Numbered:
-    """The rows with texts in the place of ids, in columns that are named as ids."""
+    """The rows with texts in the place of ids, in the inputs that are named as ids.
+
+    Where none of the inputs and of the columns `beside` them is named so, also in inputs of whole numbers, or with
+    ids of the texts given. Raises `DataError` for ids without texts, and for texts given that no input has ids of.
+    """
     lookups: dict[str, dict[str, str]] = {}
+    named = any(ID_COLUMN.fullmatch(name) for name in (*inputs, *beside))
     for kind, texts, names in (("queries", queries, inputs[:1]), ("documents", documents, inputs[1:])):
-        names = [name for name in names if ID_COLUMN.fullmatch(name)]
-        if names and texts is None:
-            raise DataError(f"the columns {', '.join(names)} hold ids; give the texts as {kind}={{id: text}}")
-        if names:
-            ids = (key for _, row in rows for name in names for key in _listed(row.get(name)))
-            wanted = dict.fromkeys(str(key) for key in ids if key is not None)
-            lookups |= dict.fromkeys(names, _texts(texts, wanted, kind, bad.mode))
+        whole = [] if named else [name for name in names if _whole_numbers(name, rows)]
+        ids = names if whole == names else [name for name in names if ID_COLUMN.fullmatch(name)]
+        if texts is not None:
+            # a number among texts is no id of theirs (a rank, say), and is left for an error
+            perhaps = [] if ids or named else [name for name in names if name not in whole]
+            lookups |= _looked_up(rows, ids, perhaps, texts, kind, bad)
+            if not lookups.keys() & set(names):
+                raise DataError(_unused(bad.path, kind, names, next(_cells(names[0], rows), None)))
+        elif ids:
+            raise DataError(_without_texts(ids, kind, not named))
     if not lookups:
         return rows
 
@@ -126,11 +140,48 @@ def with_texts(
     return list(usable(rows, replaced, bad))
 
 
-def _texts(texts: Any, wanted: Mapping[str, Any], kind: str, malformed: str) -> dict[str, str]:
-    """The wanted texts by id (7 is "7"), from a mapping or rows of id and text.
+def _looked_up(
+    rows: Numbered, ids: list[str], perhaps: list[str], texts: Texts, kind: str, bad: MalformedLines
+) -> dict[str, dict[str, str]]:
+    """The texts by id of each column of ids, or of the columns that `perhaps` hold some; empty where none is found."""
+    names = ids or perhaps
+    wanted = dict.fromkeys(str(key) for name in names for key in _cells(name, rows))
+    found = _texts(texts, wanted, kind)
+    if not ids and not found:
+        return {}
+    absent = [key for key in wanted if key not in found]
+    if absent and bad.mode == "error":
+        first = f"{', '.join(map(repr, absent[:3]))}{', ...' if absent[3:] else ''}"
+        raise DataError(f"{len(absent):,} of {len(wanted):,} ids are not among the {kind} given: {first}")
+    return dict.fromkeys(names, found)
 
-    Raises `DataError` where some are absent, unless the rows that need them are counted.
-    """
+
+def _cells(name: str, rows: Numbered) -> Iterator[Any]:
+    """The cells of a column, and what is in those that are lists; without those that are missing."""
+    return (cell for _, row in rows for cell in _listed(row.get(name)) if cell is not None)
+
+
+def _whole_numbers(name: str, rows: Numbered) -> bool:
+    """Whether a column holds whole numbers and nothing else."""
+    cells = _cells(name, rows)
+    return isinstance(next(cells, None), Integral) and all(isinstance(cell, Integral) for cell in cells)
+
+
+def _without_texts(names: list[str], kind: str, numbers: bool) -> str:
+    what, texts = ("whole numbers", "; if they are texts, use str() on them") if numbers else ("ids", "")
+    return f"the columns {', '.join(names)} hold {what}; give the texts as {kind}={{id: text}}{texts}"
+
+
+def _unused(origin: Any, kind: str, names: list[str], first: Any) -> str:
+    return (
+        f"{origin}: {kind}= is given, but nothing in the columns {', '.join(names)} is taken for an id of it "
+        f"(the first is {str(first)[:40]!r}); if they hold the texts, leave {kind}= out; if ids, give their texts, "
+        "and where other columns are named as ids, name them so too (query_id, positive_id, negative_id_1, ...)"
+    )
+
+
+def _texts(texts: Any, wanted: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """The wanted texts that are there, by id (7 is "7"), from a mapping or rows of id and text."""
     if isinstance(texts, Mapping):
         rows: Iterable[Any] = ((key, texts[key]) for key in texts if str(key) in wanted)
     else:
@@ -139,10 +190,6 @@ def _texts(texts: Any, wanted: Mapping[str, Any], kind: str, malformed: str) -> 
     for key, text in rows:
         if str(key) in wanted and found.setdefault(str(key), text) != text:
             raise DataError(f"the id {str(key)!r} is there a second time, with another text, among the {kind} given")
-    absent = [key for key in wanted if key not in found]
-    if absent and malformed == "error":
-        first = f"{', '.join(map(repr, absent[:3]))}{', ...' if absent[3:] else ''}"
-        raise DataError(f"{len(absent):,} of {len(wanted):,} ids are not among the {kind} given: {first}")
     return found
 
 

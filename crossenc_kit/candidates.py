@@ -42,6 +42,8 @@ def read_candidates(
     - `query`, a list of documents, and `labels` or `scores`;
     - ids in the place of texts (sentence-transformers/msmarco): `queries` and `documents` give their texts, as
       `{id: text}` or as rows of id and text (a data set, `iter_documents(path)`), of which only those needed are kept.
+      Ids are in columns named so (`query_id`, `negative_id_1`); in a table without such, in columns of whole numbers
+      (`query`, `positive`, `negative_1` of the subsets `-ids`) or with ids of the texts given.
 
     `source`: a data set or a dictionary of them, rows, a file (JSON Lines, TSV or CSV with a header, parquet), the name
     "org/name" of a hub data set, with its `config`. `columns` names the inputs where there are others: the query's
@@ -51,7 +53,8 @@ def read_candidates(
     `by_query` joins rows that have one query into a group that has each text once, at its highest label (not where
     labels are margins). The notes count what was left out and joined, blank documents, and `label` or `labels`
     below 0. Raises `DataError` naming file, line (or row) and column of what cannot be used, also for a blank query;
-    `malformed="count"` leaves such lines out. An id that has two texts is an error always.
+    `malformed="count"` leaves such lines out. An id that has two texts, and `queries` or `documents` that no column
+    has ids of, are errors always.
     """
     for name, value in (("depth", depth), ("limit", limit)):
         if value is not None:
@@ -66,7 +69,7 @@ def read_candidates(
     first, inputs = first_with_inputs(rows, columns, origin)
     others = [name for name in first if name not in (*inputs, *TARGET_COLUMNS)]
     row_of = dict(rows)
-    rows = with_texts(rows, inputs, queries, documents, bad)
+    rows = with_texts(rows, inputs, others if columns is None else (), queries, documents, bad)
     margins = any(_is_margin(row, inputs) for _, row in rows)
     groups = [(number, _group(row, inputs, depth, margins)) for number, row in rows]
     pairs, kept = _usable_groups(groups, inputs[0], bad)

@@ -151,14 +151,11 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray | None) -> None:
     """Raise `DataError` for a name that is there twice, and for a label that has no name."""
     if len(set(names)) < len(names):
         raise DataError(f"label_names has a name twice: {', '.join(names)}; give every class a name of its own")
-    if not names or labels is None:
-        return
-    n = len(names)
-    if labels.ndim > 1 and labels.shape[1] not in (n, n + 1, 2 * n):
-        raise DataError(f"the labels have {labels.shape[1]} columns, but there are {n} label_names")
-    if labels.ndim == 1:
+    if names and labels is not None and labels.ndim > 1 and labels.shape[1] - len(names) not in (0, 1, len(names)):
+        raise DataError(f"the labels have {labels.shape[1]} columns, but there are {len(names)} label_names")
+    if names and labels is not None and labels.ndim == 1:
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        for row in np.flatnonzero(~np.isin(labels, range(n))):
+        for row in np.flatnonzero(~np.isin(labels, range(len(names)))):
             raise DataError(f"pair {row}: the label is {labels[row]:g}; expected {known} (-1 is none: drop the row)")
 
 

@@ -82,12 +82,15 @@ def _check_asked(queries: Any, documents: Any, top_k: Any) -> None:
         raise ValueError(f"top_k must not be negative, got {top_k}")
 
 
-def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer") -> None:
-    """Raise `DataError` for the first of N scores `(N,)` that is not finite; `where` says of which pair it is."""
-    bad = np.flatnonzero(~np.isfinite(scores))
+def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer", advice: str = "") -> None:
+    """Raise `DataError` for the first of N scores, `(N,)` or `(N, C)`, that is not finite; `where` names its pair.
+
+    `advice` is the end of the error: what may be done.
+    """
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
     if len(bad):
         count = f"{len(bad):,} of {len(scores):,} scores are not finite"
-        raise DataError(f"{scorer} gave {scores[bad[0]]} for {where(int(bad[0]))} ({count})")
+        raise DataError(f"{scorer} gave {scores[bad[0]]} for {where(int(bad[0]))} ({count}){advice}")
 
 
 def check_not_blank(kind: str, texts: Mapping[Any, Any], where: str = "") -> None:

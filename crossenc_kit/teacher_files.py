@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, as_pairs
 from crossenc_kit.parquet import parquet_bytes
 from crossenc_kit.pickled_scores import refuse_pickle
-from crossenc_kit.score_rows import Key, Scored, a_score, score_rows
+from crossenc_kit.score_rows import FROM_RANKS, Key, Scored, a_score, score_rows
 from crossenc_kit.score_shards import write_whole
 from crossenc_kit.tables import write_jsonl
 from crossenc_kit.teachers import with_teacher_scores
@@ -43,8 +44,8 @@ def read_teacher_scores(
     document, sentence1 and sentence2, ...) and score; a score may be a list of C. Also positive_score,
     negative_score with query_id, positive_id, negative_id, or with the texts query, positive, negative. `names` are
     the columns of a TSV file without a first line of them. Or a run without such a line: TREC's six columns, or MS
-    MARCO's three with ranks 1, 2, ... for each query; then the scores are minus the ranks, as a note says. Three
-    columns with scores need `names`.
+    MARCO's three with ranks 1, 2, ... for each query; then the scores are minus the ranks, as a note says, or, where
+    an array is returned, a warning. Three columns with scores need `names`.
 
     `pairs`: a `Pairs` whose tags query_id and document_ids (one list a group; or document_id, where every group is
     one pair) are the ids, and whose texts are looked up where there are no ids on both sides. Or a list of N (query
@@ -72,6 +73,12 @@ def read_teacher_scores(
         table = _only(table, rows, absent, by)
     scores = np.array([found[row] for row in rows], dtype=float)
     if table is None:
+        if FROM_RANKS in notes:  # an array carries no notes
+            warnings.warn(
+                f"{path}: {FROM_RANKS}: its third column is 1, 2, ... for each query, as ranks are, 1 the best; "
+                'if these are scores, give names=("query_id", "document_id", "score")',
+                stacklevel=2,
+            )
         return scores
     taught = with_teacher_scores(table, scores, gold=gold)
     return replace(taught, notes=(*taught.notes, *notes))

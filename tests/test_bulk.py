@@ -35,9 +35,9 @@ def scored(monkeypatch):
     blocks = []
     score = BlockScorer.score
 
-    def counted(self, texts):
+    def counted(self, texts, *place):
         blocks.append(texts)
-        return score(self, texts)
+        return score(self, texts, *place)
 
     monkeypatch.setattr(BlockScorer, "score", counted)
     return blocks
@@ -146,11 +146,11 @@ def test_a_job_goes_on_where_it_was_with_the_same_bits(tmp_path, model, pairs, s
     assert [len(block) for block in scored] == [3, 1, 3, 1, 2]
     score, left = BlockScorer.score, [3]
 
-    def dies(self, texts):
+    def dies(self, texts, *place):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return score(self, texts)
+        return score(self, texts, *place)
 
     with monkeypatch.context() as patch:
         patch.setattr(BlockScorer, "score", dies)
@@ -165,6 +165,23 @@ def test_a_job_goes_on_where_it_was_with_the_same_bits(tmp_path, model, pairs, s
     scored.clear()
     assert score_file(model, pairs, tmp_path / "again", shards=True, shard_rows=4)["scored"] == 0
     assert scored == []
+
+
+@pytest.mark.filterwarnings("ignore:the head of 'tiny' is new")
+def test_a_model_with_a_new_head_goes_on_with_the_same_one(tmp_path, pairs, monkeypatch):
+    options = {"shards": True, "shard_rows": 4, "device": "cpu"}
+    score_file("tiny", pairs, tmp_path / "once", **options)
+    whole = bits(tmp_path / "once")
+    assert score_file("tiny", pairs, tmp_path / "once", **options)["scored"] == 0
+    next((tmp_path / "once").glob("scores-00001-*")).unlink()
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert score_file("tiny", pairs, tmp_path / "once", **options)["scored"] == 4
+    assert bits(tmp_path / "once") == whole
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        score_file("tiny", pairs, tmp_path / "shared", **options)
+    assert bits(tmp_path / "shared") == whole
 
 
 def damage_bits(folder):

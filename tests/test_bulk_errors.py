@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bulk_pairs import PAIRS, ROWS, saved_model, write_lines
 
-from crossenc_kit import DataError, read_scores, score_file, score_pairs
+from crossenc_kit import CrossEncoder, DataError, block_scoring, read_scores, score_file, score_pairs
 from crossenc_kit.__main__ import main
 from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.model import TruncationWarning
@@ -157,10 +157,10 @@ def test_a_file_that_changes_under_the_reader_is_an_error(tmp_path, model, pairs
 
     score = BlockScorer.score
 
-    def appends(self, texts):
+    def appends(self, texts, *place):
         with open(pairs, "a") as file:
             file.write('{"left": "a", "right": "b"}\n')
-        return score(self, texts)
+        return score(self, texts, *place)
 
     monkeypatch.setattr(BlockScorer, "score", appends)
     with pytest.raises(DataError, match=r"pairs.jsonl was changed while it was read; run the job again"):
@@ -183,6 +183,58 @@ def test_a_new_head_is_warned_of_once(tmp_path, pairs):
     with pytest.warns(UserWarning, match="the head of 'tiny' is new and untrained") as told:
         scores = list(score_pairs("tiny", PAIRS, device="cpu"))
     assert (len(told), len(scores)) == (1, 10)
+
+
+# --- scores that are not finite -------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 3])
+def broken(request, monkeypatch):
+    """A model of one score or three a pair that gives a NaN for the pair of row 5."""
+    model, wrong = CrossEncoder("tiny", seed=0, device="cpu", num_labels=request.param), PAIRS[5]
+    predict = model.predict
+
+    def with_nan(texts, **options):
+        scores = predict(texts, **options)
+        scores.reshape(len(texts), -1)[[texts.index(wrong)] if wrong in texts else [], -1] = np.nan
+        return scores
+
+    monkeypatch.setattr(model, "predict", with_nan)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:the head of 'tiny' is new")
+def test_the_row_of_a_score_that_is_not_finite_is_named(tmp_path, broken, pairs, monkeypatch):
+    monkeypatch.setattr(block_scoring, "CPU_ROWS", 3)
+    message = (
+        r"the model 'tiny' gave .*nan.* for {} \(1 of {} scores are not finite\); its weights hold a NaN or .*float32"
+    )
+    named = message.format(r"row 5 \(from 0\) of .*pairs\.jsonl", "{}")
+    with pytest.raises(DataError, match=named.format(3)):  # rows 3, 4, 5
+        score_file(broken, pairs, tmp_path / "scores.jsonl")
+    assert not (tmp_path / "scores.jsonl").exists()
+    with pytest.raises(DataError, match=named.format(3)):  # a shard of rows 4 to 7, its first block
+        score_file(broken, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+    assert [path.name for path in (tmp_path / "scores").glob("*.parquet")] == ["scores-00000-of-00003.parquet"]
+    with pytest.raises(CheckpointError, match="2 of 3 shards are missing"):
+        read_scores(tmp_path / "scores")
+    scores = score_pairs(broken, PAIRS)
+    assert np.isfinite([next(scores) for _ in range(3)]).all()
+    with pytest.raises(DataError, match=message.format("pair 5", 3)):
+        next(scores)
+
+
+def test_the_command_refuses_scores_of_a_broken_head(tmp_path, pairs, capsys):
+    broken = CrossEncoder("tiny", seed=0, device="cpu")
+    list(broken.model.parameters())[-1].data.fill_(float("nan"))  # the bias of its head
+    broken.save_pretrained(tmp_path / "model")
+    arguments = ["score", str(tmp_path / "model"), str(pairs), "--device", "cpu"]
+    for output in ([], ["--output", str(tmp_path / "scores.jsonl")], ["--output", str(tmp_path / "scores") + "/"]):
+        assert main([*arguments, *output]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "gave nan for row 0 (from 0) of " in err
+    assert [*tmp_path.glob("scores.jsonl"), *tmp_path.glob("scores/*.parquet")] == []
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -182,6 +182,79 @@ class TestIds:
         rows = [{"query_id": 1, "doc_ids": [10, "12"], "labels": [1, 0]}]
         assert groups(read_candidates(rows, **texts)) == [("why", {"because": 1, "NA": 0})]
 
+    @pytest.mark.parametrize("kind", [int, str])
+    @pytest.mark.parametrize(
+        ("columns", "expected"),
+        [
+            ({}, [("why", {"because": 1, "so": 0, "NA": 0})]),
+            ({"score": 2.5}, None),
+            ({"score": [3.0, 2.0, 1.0]}, [("why", {"because": 3.0, "so": 2.0, "NA": 1.0})]),
+        ],
+    )
+    def test_ids_in_columns_with_the_names_of_texts(self, tmp_path, kind, columns, expected):
+        texts = {"queries": QUERIES, "documents": DOCUMENTS}
+        ids = {"query": "1", "positive": "10", "negative_1": "11", "negative_2": "12"}
+        if expected is None:  # a margin is of one negative
+            expected = [("why", {"because": 2.5, "so": 0.0})]
+            del ids["negative_2"]
+        rows = [{name: kind(cell) for name, cell in ids.items()} | columns]
+        path = write_jsonl(tmp_path / "train.jsonl", rows)
+        for source in (datasets.Dataset.from_list(rows), rows, path):
+            assert groups(read_candidates(source, **texts)) == expected
+        streamed = {kind: iter(mapping.items()) for kind, mapping in texts.items()}
+        assert groups(read_candidates(path, **streamed)) == expected
+
+    @pytest.mark.parametrize("kind", [int, str])
+    def test_an_id_without_a_text_among_those_in_columns_of_texts(self, kind):
+        rows = [{"query": kind(1), "positive": kind(10), "negative": kind(99)}]
+        with pytest.raises(DataError, match=r"1 of 2 ids are not among the documents given: '99'"):
+            read_candidates(rows, queries=QUERIES, documents=DOCUMENTS)
+        rows += [{"query": kind(2), "positive": kind(10), "negative": kind(12)}]
+        pairs = read_candidates(rows, queries=QUERIES, documents=DOCUMENTS, malformed="count")
+        assert groups(pairs) == [("how", {"because": 1, "NA": 0})]
+        assert f"(row 0: column 'negative': no text of id {kind(99)!r})" in pairs.notes[1]
+
+    @pytest.mark.parametrize("names", [("negative_id_1", "negative_id_2"), ("negative_1_id", "negative_2_id")])
+    def test_numbered_columns_of_ids(self, names):
+        rows = [{"query_id": "1", "positive_id": "10", names[0]: "11", names[1]: "12"}]
+        pairs = read_candidates(rows, queries=QUERIES, documents=DOCUMENTS)
+        assert groups(pairs) == [("why", {"because": 1, "so": 0, "NA": 0})]
+
+    def test_texts_that_no_column_has_ids_of(self):
+        row = {"query": "why", "positive": "a", "negative": "b"}
+        message = r"the data set given: queries= is given, but nothing in the columns query is taken for an id of it"
+        for rows in ([row], [{"query_id": "1", **row}], [{**row, "query": None}, row]):
+            with pytest.raises(DataError, match=message + r" \(the first is 'why'\); if they hold the texts, leave"):
+                read_candidates(rows, queries=QUERIES)
+        with pytest.raises(DataError, match="documents= is given, but nothing in the columns positive, negative is"):
+            read_candidates([{**row, "query": "1"}], queries=QUERIES, documents=DOCUMENTS)
+        with pytest.raises(DataError, match="queries= is given, but nothing in the columns query is"):
+            read_candidates(MS_MARCO, queries=QUERIES)
+
+    def test_a_number_beside_ids_is_no_id(self):
+        texts = {"queries": {"1": "why", "3": "no"}, "documents": {"10": "because", "3": "no"}}
+        with pytest.raises(DataError, match=r"queries= is given, .* columns rank is taken .* \(the first is '3'\)"):
+            read_candidates([{"query_id": "1", "rank": 3, "passage_id": "10"}], **texts)
+        with pytest.raises(DataError, match=r"documents= is given, .* columns rank is taken"):
+            read_candidates([{"query": "why", "rank": 3, "passage_id": 10}], documents=texts["documents"])
+        with pytest.raises(DataError, match="row 0: column 'rank': expected a string, got int '3'"):
+            read_candidates([{"query": "1", "rank": 3, "passage": "10"}], **texts)
+        rows = [{"idx": 5, "query": 1, "passage": 10}]
+        pairs = read_candidates(rows, columns=["query", "passage"], **texts)
+        assert (groups(pairs), pairs.tags) == ([("why", {"because": None})], {"idx": [5]})
+
+    def test_whole_numbers_without_texts(self):
+        rows = [{"query": 1, "positive": 10, "negative": 11}]
+        message = (
+            r"the columns query hold whole numbers; give the texts as queries=\{id: text\}; if they are texts, use"
+        )
+        with pytest.raises(DataError, match=message):
+            read_candidates(rows)
+        with pytest.raises(
+            DataError, match=r"the columns positive, negative hold whole numbers; give .* as documents="
+        ):
+            read_candidates(rows, queries=QUERIES)
+
     def test_an_id_that_has_two_texts(self):
         rows = [("10", "because"), ("11", "so"), ("12", "NA"), ("9", "a"), ("9", "b")]  # nobody asks for 9
         for again in (rows, [*rows, ("11", "so")]):

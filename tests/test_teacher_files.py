@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,21 @@ class TestForms:
         named = read_teacher_scores(path, IDS, names=["query_id", "document_id", "score"])
         assert named.labels.tolist() == [2, 1, 1]
         assert "scores are minus the ranks" not in named.notes
+
+    def test_ranks_that_become_an_array_are_warned_of(self, tmp_path):
+        path, keys = table(tmp_path / "run.tsv", "q1\td1\t1", "q1\td2\t2"), [("q1", "d1"), ("q1", "d2")]
+        message = r"run\.tsv: scores are minus the ranks: its third column is 1, 2, .* give names=\(\"query_id\", \"doc"
+        with pytest.warns(UserWarning, match=message) as caught:
+            assert read_teacher_scores(path, keys).tolist() == [-1, -2]
+        assert [one.filename for one in caught] == [__file__]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            named = read_teacher_scores(path, keys, names=("query_id", "document_id", "score"))
+            assert named.tolist() == [1, 2]
+            write_run(tmp_path / "run.trec", {"q1": {"d1": 1.0, "d2": 2.0}})
+            assert read_teacher_scores(tmp_path / "run.trec", keys).tolist() == [1, 2]
+            pairs = Pairs(["q"] * 2, ["a", "b"], tags={"query_id": ["q1"] * 2, "document_id": ["d1", "d2"]})
+            assert read_teacher_scores(path, pairs).notes[-1] == "scores are minus the ranks"
 
     @pytest.mark.parametrize(
         ("lines", "wrong"),
