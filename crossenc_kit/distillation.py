@@ -74,6 +74,8 @@ def _check_part(name: str, part: Loss) -> None:
             f"the {name} loss has class_weights, by which its mean over rows is weighed, and that of the other part is "
             "not: leave them out, or draw the rows so that the classes are balanced"
         )
+    if part.options.get("mean_over") == "pairs":
+        raise ValueError(f"the {name} loss is a mean over pairs, the other part is not: leave mean_over at 'lists'")
 
 
 def mixed(

@@ -131,12 +131,23 @@ class Loss(NamedTuple):
         """Whether it takes the candidates of a query together, with a mask, and not pair by pair."""
         return not data.is_pointwise if self.groups is None else self.groups
 
-    def item_weights(self, labels: np.ndarray) -> np.ndarray:
-        """What each pair `(N,)` weighs in the mean over pairs: w[y] where classes have weights, else 1."""
+    def item_weights(self, labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+        """What each item weighs in the mean over items: a pair `(N,)` w[y] where classes have weights, else 1.
+
+        With `sizes` `(Q,)` the items are lists: each weighs its pairs of unlike labels where the mean is over those.
+        """
+        if sizes is not None and self.options.get("mean_over") == "pairs":
+            return np.array([_unlike_pairs(own) for own in np.split(labels, np.cumsum(sizes)[:-1])], dtype=float)
         weights = self.options.get("class_weights")
-        if weights is None or labels.ndim > 1:  # under distributions the weights are in the sum, not in the mean
-            return np.ones(len(labels))
+        if sizes is not None or weights is None or labels.ndim > 1:  # with distributions the sum has the weights
+            return np.ones(len(labels if sizes is None else sizes))
         return np.asarray(weights, dtype=float)[labels.astype(int)]
+
+
+def _unlike_pairs(labels: np.ndarray) -> int:
+    """How many pairs of a list's documents have labels that differ."""
+    alike = np.unique(labels, return_counts=True)[1]
+    return (len(labels) ** 2 - int((alike**2).sum())) // 2
 
 
 LOSSES = {

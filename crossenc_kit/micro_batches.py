@@ -40,21 +40,21 @@ def micro_batches_of(
     `groups`: `(Q,)`, which row of the training data each list is; None where that is its number.
     """
     rows = [rows_of(cut, lists.offsets) for cut in cuts]
+    sizes = [lists.offsets[cut + 1] - lists.offsets[cut] if as_lists else None for cut in cuts]
     weights = [
-        float(len(cut) if as_lists else loss.item_weights(lists.labels[own]).sum())
-        for cut, own in zip(cuts, rows, strict=True)
+        float(loss.item_weights(lists.labels[own], documents).sum()) for own, documents in zip(rows, sizes, strict=True)
     ]
-    total = sum(weights)
+    total = sum(weights) or 1.0  # lists of equal labels have no pairs to take a mean over
     return [
         MicroBatch(
             cut if groups is None else groups[cut],
             own,
             lists.labels[own],
-            lists.offsets[cut + 1] - lists.offsets[cut] if as_lists else None,
+            documents,
             int(lists.tokens.lengths[own].sum()),
             weight / total,
         )
-        for cut, own, weight in zip(cuts, rows, weights, strict=True)
+        for cut, own, documents, weight in zip(cuts, rows, sizes, weights, strict=True)
     ]
 
 

@@ -55,6 +55,16 @@ def check_flags(**options: Any) -> None:
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
+def check_mean_over(mean_over: Any, only_lists: bool = False) -> None:
+    """Raise `ValueError` for a `mean_over` that is neither "lists" nor "pairs", and for "pairs" with `only_lists`."""
+    if mean_over not in ("lists", "pairs"):
+        raise ValueError(f"mean_over must be 'lists' or 'pairs', got {mean_over!r}")
+    if only_lists and mean_over == "pairs":
+        raise ValueError(
+            "mean_over='pairs' is over the pairs of unlike labels: it goes with neither k nor 'ndcg_loss1'"
+        )
+
+
 def check_k(k: Any) -> None:
     """Raise `ValueError` for a `k` that is neither None nor a whole number, 1 or more."""
     if k is not None and (not isinstance(k, Integral) or isinstance(k, bool) or int(k) < 1):

@@ -1,10 +1,11 @@
 """Losses of lists: scores and labels `(Q, K)` of K candidate documents for each of Q queries, one scalar out.
 
 First those that compare two distributions over the list, then pairs of documents, then the order of the whole list.
-Every loss is the mean over the Q lists, so a long list weighs no more than a short one. The mask `(Q, K)`, bool, is
-True where there is a document; what stands elsewhere changes nothing. Scores are the model's raw outputs, before any
-activation: only their differences within a list count (but for the sigmoid of `multiple_negatives`). The order of
-the documents in a list does not count (but for `against_first`), and equal labels say nothing on order.
+Every loss is the mean over the Q lists, so a long list weighs no more than a short one; with `mean_over="pairs"` it
+weighs by its pairs of unlike labels, as in sentence-transformers. The mask `(Q, K)`, bool, is True where there is a
+document; what stands elsewhere changes nothing. Scores are the model's raw outputs, before any activation: only their
+differences within a list count (but for the sigmoid of `multiple_negatives`). The order of the documents in a list
+does not count (but for `against_first`), and equal labels say nothing on order.
 
 Nothing holds such scores near 0, and a sigmoid in float32 is 1 from 16.7 on, and from 11.4 on the same for scores that
 are 0.01 apart: to rank, predict with `activation_fn="identity"`, or build the model with it.
@@ -24,7 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from crossenc_kit.ranking_checks import check_above_0, check_flags, check_k, check_not_below_0, checked_lists
+from crossenc_kit.ranking_checks import (
+    check_above_0,
+    check_flags,
+    check_k,
+    check_mean_over,
+    check_not_below_0,
+    checked_lists,
+)
 
 WEIGHTINGS = ("none", "ndcg_loss1", "ndcg_loss2", "lambda_rank", "ndcg_loss2pp")  # of `lambda_loss`
 
@@ -88,16 +96,18 @@ def kl_divergence(scores: Tensor, labels: Tensor, mask: Tensor, temperature: flo
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
 
-def ranknet(scores: Tensor, labels: Tensor, mask: Tensor, sigma: float = 1.0) -> Tensor:
+def ranknet(scores: Tensor, labels: Tensor, mask: Tensor, sigma: float = 1.0, mean_over: str = "lists") -> Tensor:
     """Logistic loss of pairs, mean over the pairs with y_i > y_j of log(1 + exp(-sigma (s_i - s_j))).
 
     Burges et al., "Learning to Rank using Gradient Descent", 2005. 0 where all labels are equal. The natural
     logarithm, as in the paper; sentence-transformers' default is the binary one, 1 / log 2 times as much.
-    Raises `ValueError` for a `sigma` that is not above 0.
+    `mean_over`: "lists" of each list's mean, or "pairs" of all lists. Raises `ValueError` for a `sigma` that is not
+    above 0, and another `mean_over`.
     """
     check_above_0(sigma=sigma)
+    check_mean_over(mean_over)
     s, y, mask = checked_lists(scores, labels, mask)
-    return _mean_over(_pairs(mask) & (_differences(y) > 0), -logsigmoid(sigma * _differences(s)))
+    return _mean(_pairs(mask) & (_differences(y) > 0), -logsigmoid(sigma * _differences(s)), mean_over)
 
 
 def lambda_loss(
@@ -108,6 +118,7 @@ def lambda_loss(
     k: int | None = None,
     sigma: float = 1.0,
     mu: float = 10.0,
+    mean_over: str = "lists",
 ) -> Tensor:
     """RankNet's pairs weighed by what they are worth in nDCG, mean of w_ij log2(1 + exp(-sigma (s_i - s_j))).
 
@@ -117,10 +128,12 @@ def lambda_loss(
     over all n^2 pairs. The others are over pairs with y_i > y_j, and 0 where all labels are equal. With `k`, pairs
     with a document among the first k, and DCG@k. Equal scores are ranked in the worst order. The weights are no part
     of the gradient. Wang et al., "The LambdaLoss Framework for Ranking Metric Optimization", 2018; the mean over
-    pairs is sentence-transformers'. Raises `ValueError` for an unknown `weighting`, k < 1, mu < 0, or a `sigma` not
-    above 0.
+    pairs is sentence-transformers', here of each list and then over lists, or with `mean_over="pairs"`, as there, of
+    all lists at once. Raises `ValueError` for an unknown `weighting`, k < 1, mu < 0, a `sigma` not above 0, and for
+    `mean_over="pairs"` with `k` or "ndcg_loss1", whose pairs are not those of unlike labels.
     """
     check_above_0(sigma=sigma)
+    check_mean_over(mean_over, only_lists=k is not None or weighting == "ndcg_loss1")
     check_not_below_0(mu=mu)
     check_k(k)
     if weighting not in WEIGHTINGS:
@@ -132,7 +145,7 @@ def lambda_loss(
     if k is not None:
         pairs = pairs & ((rank <= k)[:, :, None] | (rank <= k)[:, None, :])
     weights = 1.0 if weighting == "none" else _weights(weighting, _gains(y, k), rank, mu)
-    return _mean_over(pairs, -weights * logsigmoid(sigma * _differences(s)) / math.log(2))
+    return _mean(pairs, -weights * logsigmoid(sigma * _differences(s)) / math.log(2), mean_over)
 
 
 def margin_mse(scores: Tensor, labels: Tensor, mask: Tensor, against_first: bool = False) -> Tensor:
@@ -151,7 +164,7 @@ def margin_mse(scores: Tensor, labels: Tensor, mask: Tensor, against_first: bool
     chosen = _pairs(mask) & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     if against_first:
         chosen = chosen & (torch.arange(mask.shape[1], device=mask.device) == 0)[:, None]
-    return _mean_over(chosen, _differences(s - y) ** 2)
+    return _mean(chosen, _differences(s - y) ** 2)
 
 
 def listmle(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -233,10 +246,10 @@ def _pairs(mask: Tensor) -> Tensor:
     return mask[:, :, None] & mask[:, None, :]
 
 
-def _mean_over(pairs: Tensor, values: Tensor) -> Tensor:
-    """The mean over lists of the mean of values `(Q, K, K)` over the list's pairs; 0 for a list without pairs."""
-    sums = torch.where(pairs, values, 0).sum((1, 2))
-    return (sums / pairs.sum((1, 2)).clamp(min=1)).mean()
+def _mean(pairs: Tensor, values: Tensor, over: str = "lists") -> Tensor:
+    """The mean of values `(Q, K, K)` over the pairs of all lists, or over lists of each one's mean; of no pairs 0."""
+    sums, counts = torch.where(pairs, values, 0).sum((1, 2)), pairs.sum((1, 2))
+    return sums.sum() / counts.sum().clamp(min=1) if over == "pairs" else (sums / counts.clamp(min=1)).mean()
 
 
 def _places(values: Tensor, worst_first: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

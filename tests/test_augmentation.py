@@ -146,7 +146,7 @@ class TestLabels:
         assert silver.label_names == data.label_names
         assert np.allclose(silver.labels, model.predict(data.texts)[:, [1, 2, 0]])
         assert label_pairs(model, data.texts).label_names == model.label_names
-        with pytest.raises(DataError, match="the teacher's classes are neutral, .*, the data's no, perhaps, yes"):
+        with pytest.raises(DataError, match=r"the teacher's classes are neutral, .*, the data's no, perhaps, yes"):
             label_pairs(model, Pairs(["a"], ["b"], np.array([0]), label_names=("no", "perhaps", "yes")))
 
 

@@ -39,6 +39,10 @@ CONFIG = TrainingConfig(max_steps=1)
             {"gold": loss_with("multiple_negatives", in_batch=2)},
             r"the gold loss multiple_negatives\(in_batch=2\) takes negatives from the batch, which no teacher has",
         ),
+        (
+            {"gold": loss_with("ranknet", mean_over="pairs")},
+            "the gold loss is a mean over pairs, the other part is not: leave mean_over at 'lists'",
+        ),
         ({"gold": distillation_loss("mse", gold="bce")}, "the gold loss is itself a mixed one; give its two parts"),
     ],
     ids=str,

@@ -58,6 +58,7 @@ def test_a_run_with_options_is_another_run_and_says_so(tmp_path):
 
 def test_every_argument_of_every_loss_is_an_option():
     values = {"weighting": "none", "k": 3, "sigmoid": False, "against_first": True, "label_smoothing": 0.1}
+    values["mean_over"] = "pairs"
     for name, known in {**LOSSES, **{name: find_loss(name) for name in RANKING_LOSSES}}.items():
         skip = 3 if name in RANKING_LOSSES else 2
         for option in list(inspect.signature(known.function).parameters)[skip:]:
@@ -82,14 +83,17 @@ def test_a_function_of_the_callers_own_may_have_options():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ranknet", {"temperature": 2.0}, "the loss 'ranknet' has no temperature; it has sigma$"),
-        ("lambda_loss", {"K": 3}, "'lambda_loss' has no K; it has weighting, k, sigma, mu, in_batch$"),
+        ("ranknet", {"temperature": 2.0}, "the loss 'ranknet' has no temperature; it has sigma, mean_over$"),
+        ("lambda_loss", {"K": 3}, "'lambda_loss' has no K; it has weighting, k, sigma, mu, mean_over, in_batch$"),
         ("listnet", {"scale": 3}, "the loss 'listnet' has no scale; it has no options$"),
         ("multiple_negatives", {"num_negatives": 3}, "no num_negatives; it has scale, sigmoid, in_batch$"),
         ("bce", {"sigma": 1.0}, "the loss 'bce' has no sigma; it has positive_weight$"),
         ("lambda", {"k": 1}, "unknown loss 'lambda'; choose from bce, "),
         ("lambda_loss", {"weighting": "ndcg"}, "unknown weighting 'ndcg'; choose from none, "),
         ("lambda_loss", {"weighting": 2}, "unknown weighting 2; choose from none, "),
+        ("ranknet", {"mean_over": "batch"}, "mean_over must be 'lists' or 'pairs', got 'batch'"),
+        ("lambda_loss", {"mean_over": "pairs", "k": 3}, "mean_over='pairs' .* goes with neither k nor 'ndcg_loss1'"),
+        ("lambda_loss", {"mean_over": "pairs", "weighting": "ndcg_loss1"}, "goes with neither k nor 'ndcg_loss1'"),
         ("lambda_loss", {"k": 0}, "k must be a whole number, at least 1, or None, got 0"),
         ("lambda_loss", {"mu": -1}, "mu must be a finite number, 0 or more, got -1"),
         ("lambda_loss", {"sigma": math.nan}, "sigma must be a finite number above 0, got nan"),

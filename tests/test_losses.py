@@ -248,6 +248,12 @@ class TestCrossEntropy:
         found = bce_with_logits(torch.zeros(2), torch.tensor([1.0, 0.0]), positive_weight=3.0)
         assert found.item() == pytest.approx((3 * math.log(2) + math.log(2)) / 2)
 
+    def test_what_lists_weigh_in_a_mean_over_pairs(self):
+        labels, sizes = np.array([1, 0, 0, 2, 2, 5, 0, 1, 2, 3]), np.array([3, 2, 1, 4])
+        loss = loss_with("ranknet", mean_over="pairs")
+        assert loss.item_weights(labels, sizes).tolist() == [2, 0, 0, 6]  # pairs of unlike labels
+        assert loss_with("ranknet").item_weights(labels, sizes).tolist() == [1, 1, 1, 1]
+
     def test_balanced_weights_are_counted(self):
         loss = fit_weights(loss_with("cross_entropy", class_weights="balanced"), table([0, 0, 0, 1]), 2)
         assert loss.options["class_weights"] == pytest.approx([4 / 6, 4 / 2])

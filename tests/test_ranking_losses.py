@@ -268,6 +268,18 @@ class TestAgainstSentenceTransformers:
 
         assert_same(listnet, theirs, *batch("listnet"))
 
+    @pytest.mark.parametrize(
+        ("loss", "peer", "unit"), [(ranknet, "RankNetLoss", LN2), (lambda_loss, "LambdaLoss", 1.0)]
+    )
+    def test_the_mean_over_the_pairs_of_all_lists(self, losses, loss, peer, unit):
+        def theirs(scores, labels, mask):
+            return Peer(scores).lists(getattr(losses, peer), labels, mask) * unit
+
+        scores, labels, mask = batch(loss.__name__, sizes=(2, 9, 5))
+        assert_same(partial(loss, mean_over="pairs"), theirs, scores, labels, mask)
+        apart = loss(scores, labels, mask) - loss(scores, labels, mask, mean_over="pairs")
+        assert abs(apart.item()) > 1e-3  # a mean of lists, where these differ in length, is another
+
     @pytest.mark.parametrize(("loss", "peer"), [(listmle, "ListMLELoss"), (position_aware_listmle, "PListMLELoss")])
     def test_listmle_with_labels_that_differ(self, losses, loss, peer):
         scores, labels, mask = batch("listmle", distinct=True)

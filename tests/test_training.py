@@ -134,7 +134,15 @@ def gradient(data, loss, num_labels=1, **changes):
 
 
 @pytest.mark.parametrize("changes", [{"token_budget": 60}, {"token_budget": 1}, {"batch_size": 5, "accumulation": 5}])
-@pytest.mark.parametrize(("data", "loss"), [(sentences(), "bce"), (candidate_lists(22), softmax_loss)])
+@pytest.mark.parametrize(
+    ("data", "loss"),
+    [
+        (sentences(), "bce"),
+        (candidate_lists(22), softmax_loss),
+        (candidate_lists(22), loss_with("lambda_loss", mean_over="pairs")),
+    ],
+    ids=["pairs", "lists", "pairs of lists"],
+)
 def test_ragged_micro_batches_have_the_gradient_of_one_batch(data, loss, changes):
     whole = gradient(data, loss, batch_size=22)
     ragged = gradient(data, loss, **{"batch_size": 22, **changes})

@@ -7,7 +7,8 @@ all layers (`--teacher`, one of `reranking.py`). A further student, "public run"
 its teacher is a public run of a BERT model on the queries of TREC DL 2019, of which only the scores are there; on
 these very queries its figure says how much of the run it learnt. `stsb`: "gold" and "copied" see the training pairs
 twice; "taught" sees them once, and as many new pairs once, with the teacher's scores on all. "matched" is "taught"
-after one epoch of `match_layers` on its own texts: twice the steps, so it is made only where `--labels` asks for it.
+after it learnt what the teacher's layers compute on a part of its own texts (`match_layers`, hidden states alone):
+no label and no score more, but steps.
 
 What a student scored is kept in `--runs`, and is not made again: seeds and students can be run one by one.
 
@@ -33,7 +34,7 @@ from crossenc_kit.records import write_result
 from crossenc_kit.students import make_student
 
 NOTEBOOK = "05_distillation"
-USUAL = ["gold", "copied", "taught"]
+USUAL = ["gold", "copied", "taught", "matched"]
 
 
 class Student(NamedTuple):
@@ -86,13 +87,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--labels",
         nargs="+",
-        choices=["gold", "copied", "taught", "public run", "matched"],
-        help="default: all but matched",
+        choices=[*USUAL, "public run"],
+        help="default: all",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--negatives", type=int, default=5, help="mined for each positive (msmarco)")
     parser.add_argument("--gold-loss", default="lambda_loss", help="of the lists with gold labels (msmarco)")
+    parser.add_argument("--match-steps", type=int, default=960, help="of 8 pairs, of matched students")
     parser.add_argument("--threads", type=int, help="cores")
     parser.add_argument("--report", action="store_true", help="train nothing, report what is in the folder of runs")
     parser.add_argument("--json", type=Path)
@@ -126,7 +128,8 @@ def studied(task: Any, student: Student, seed: int, settings: argparse.Namespace
             seed=seed,
             token_budget=8192,
         )
-        matched = task.teacher if student.labels == "matched" else None
+        first = TrainingConfig(batch_size=8, learning_rate=1e-3, max_steps=settings.match_steps, seed=seed)
+        matched = (task.teacher, first) if student.labels == "matched" else None
         minutes = timed(lambda: trained(model, data, loss, config, matched))
         model.save_pretrained(stem)
         scored = task.score(model)
@@ -143,11 +146,11 @@ def start_of(student: Student, task: Any, seed: int, settings: argparse.Namespac
     return CrossEncoder(settings.model, num_labels=1, max_length=MAX_LENGTH[student.task], seed=seed, device="cpu")
 
 
-def trained(model: CrossEncoder, data: Any, loss: str, config: TrainingConfig, teacher: CrossEncoder | None) -> None:
-    """Train the student; with a teacher, on what its layers compute first."""
-    if teacher is not None:
-        first = TrainingConfig(epochs=1, batch_size=32, learning_rate=config.learning_rate, seed=config.seed)
-        match_layers(model, teacher, data.texts, config=first)
+def trained(model: CrossEncoder, data: Any, loss: str, config: TrainingConfig, matched: Any) -> None:
+    """Train the student; with a teacher and settings as `matched`, on what its layers compute first."""
+    if matched is not None:
+        teacher, first = matched
+        match_layers(model, teacher, data.texts, config=first, attention_weight=0.0)
     train(model, data, loss, config)
 
 
@@ -180,7 +183,7 @@ def record(measured: list[Measured], seed: int, settings: argparse.Namespace) ->
             metrics.setdefault(system, {}).update({**task.metrics(own["scored"]), f"{name}_cpu_minutes": minutes})
     command = f"python tests/benchmarks/distillation.py {' '.join(settings.tasks)} --data-dir DATA --runs RUNS"
     command += f" --teacher FOLDER --seeds {seed}"
-    names = ("tasks", "model", "learning_rate", "negatives", "gold_loss")
+    names = ("tasks", "model", "learning_rate", "negatives", "gold_loss", "match_steps")
     return run_record(NOTEBOOK, settings, names, metrics, command, seed=seed)
 
 

@@ -25,7 +25,16 @@ import numpy as np
 import torch
 from fine_tuning import run_record, timed, train_peer
 
-from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, dense_cosine, mine_hard_negatives, read_ranking, train
+from crossenc_kit import (
+    CrossEncoder,
+    Pairs,
+    TrainingConfig,
+    dense_cosine,
+    loss_with,
+    mine_hard_negatives,
+    read_ranking,
+    train,
+)
 from crossenc_kit.comparison import randomisation_test
 from crossenc_kit.ensembles import ensemble
 from crossenc_kit.first_stages import bm25_scorer
@@ -65,6 +74,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs of each side and seed")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--loss", choices=PEER_LOSSES, default="lambda_loss")
+    parser.add_argument(
+        "--mean-over",
+        choices=["lists", "pairs"],
+        default="lists",
+        help="of our loss: each list's mean, or all pairs of a step as theirs is; lists of one length have no difference",
+    )
     parser.add_argument("--labels", choices=["grades", "softened"], default="grades", help="see `softened`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=1)
@@ -163,7 +178,8 @@ def ours(lists: Pairs, settings: argparse.Namespace, seed: int) -> tuple[Callabl
         seed=seed,
         token_budget=8192,
     )
-    minutes = timed(lambda: train(model, lists, settings.loss, config))
+    loss = settings.loss if settings.mean_over == "lists" else loss_with(settings.loss, mean_over="pairs")
+    minutes = timed(lambda: train(model, lists, loss, config))
     model.save_pretrained(settings.runs / f"model-{settings.task}-{settings.loss}-{seed}")
     return lambda pairs: model.predict(pairs, activation_fn="identity"), minutes
 
@@ -278,10 +294,11 @@ def record(settings: argparse.Namespace, seed: int, systems: Any, tests: Mapping
             names = list(dict.fromkeys([metric, "ndcg@10", "mrr@10", "map"]))
             measured = measure_run(seeds[seed][test], collection.qrels, names, relevant_from=relevant)
             metrics[side][test] = {name: float(values.mean()) for name, values in measured.items()}
-    names = ("task", "model", "loss", "labels", "epochs", "batch_size", "negatives", "learning_rate")
+    names = ("task", "model", "loss", "mean_over", "labels", "epochs", "batch_size", "negatives", "learning_rate")
     lists = next(iter(there.values()))[seed]["times"]["lists"]
     command = f"python tests/benchmarks/reranking.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}"
-    command += f" --loss {settings.loss} --labels {settings.labels} --negatives {settings.negatives}"
+    command += f" --loss {settings.loss} --mean-over {settings.mean_over} --labels {settings.labels}"
+    command += f" --negatives {settings.negatives}"
     command += f" --epochs {settings.epochs} --learning-rate {settings.learning_rate}"
     return run_record(NOTEBOOK, settings, names, metrics, command, lists=lists, seed=seed)
 
