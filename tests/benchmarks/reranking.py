@@ -78,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
         "--mean-over",
         choices=["lists", "pairs"],
         default="lists",
-        help="of our loss: each list's mean, or all pairs of a step as theirs is; lists of one length have no difference",
+        help="of our loss: each list's mean, or all pairs of a step, as theirs is",
     )
     parser.add_argument("--labels", choices=["grades", "softened"], default="grades", help="see `softened`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
