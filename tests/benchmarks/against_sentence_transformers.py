@@ -100,7 +100,9 @@ def describe_machine(settings: argparse.Namespace, work: Work) -> dict[str, Any]
     record = provenance(settings.device, load_average=load, work=work.describe(), settings=vars(settings))
     for own in ("data_dir", "json"):
         record["settings"].pop(own)  # a path of this machine
-    record["settings"]["model"] = Path(settings.model).name
+    for name in ("model", "student"):
+        if record["settings"].get(name):
+            record["settings"][name] = Path(record["settings"][name]).name
     record["versions"]["sentence_transformers"] = sentence_transformers.__version__
     record["product"] = "oneDNN's" if has_faster_product() else "torch's own"
     print(f"{record['device']} ({record['platform']}, {os.cpu_count()} cores); model {settings.model}")

@@ -1,7 +1,8 @@
 """What exporting a model brings on a CPU: speed in float32 and int8, by torch and onnxruntime, and what it costs.
 
 Every side scores the same pairs with the same weights, in turns; the ratio is to sentence-transformers' `predict`.
-The student has half of the layers: its speed counts, and as it was not taught, its drift says nothing of a student's.
+With `--student`, the folder of a trained one, its scores and their int8 form are measured as well; its drift from the
+teacher's scores is what it has not learnt. Without, half of the layers are cut out, which says its speed alone.
 Drift is from the kit's float32 scores, and "alone" is how far a score moves when the pair is scored without company.
 Give trained weights: random ones say nothing about drift. Run it on a machine that does nothing else:
 
@@ -30,7 +31,8 @@ from crossenc_kit.measuring import Comparison, interleave, spread_text
 PEER = "sentence-transformers"
 EXACT = "torch, float32"
 SIDES = {EXACT: "torch", "torch, int8": "int8", "ONNX, float32": "onnx", "ONNX, int8": "onnx-int8"}
-STUDENT = "torch, half of the layers"
+STUDENT, SMALL = "student", "student, int8"
+CUT = "half of the layers, not taught"
 ONE_SCALE = "ONNX, int8, one scale a batch"  # onnxruntime's own dynamic quantisation
 ALONE = 50  # pairs that are scored one by one, too
 CALIBRATION = 256  # pairs of the training data
@@ -47,7 +49,9 @@ def main() -> None:
     record = describe_machine(settings, work)
     with tempfile.TemporaryDirectory() as scratch:
         folder = prepare(settings.model, Path(scratch), pairs)
-        models = load_sides(folder, Path(scratch), [(left, right) for left, right, _ in work.train[:CALIBRATION]])
+        sample = [(left, right) for left, right, _ in work.train[:CALIBRATION]]
+        models = load_sides(folder, Path(scratch), sample)
+        models |= load_student(settings.student, models[EXACT], Path(scratch), sample)
         runs = {name: partial(model.predict, pairs, show_progress_bar=False) for name, model in models.items()}
         seconds = interleave(runs, settings.repeats)
         rows = [measure(name, seconds, runs, models, pairs) for name in runs]
@@ -62,6 +66,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="minilm", help="a folder with trained weights (default: minilm, untrained)")
+    parser.add_argument("--student", help="a folder with a trained student of the model")
     parser.add_argument("--data-dir", default=os.environ.get("CROSSENC_KIT_DATA"), help="with stsb, rerank_msmarco")
     parser.add_argument("--workload", choices=("pairs", "passages"), default="pairs", help="short pairs, or reranking")
     parser.add_argument("--pairs", type=int, default=1500, help="pairs to score")
@@ -100,7 +105,7 @@ def load_sides(folder: Path, scratch: Path, sample: list[tuple[str, str]]) -> di
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from sentence_transformers import CrossEncoder as Peer
 
-    from crossenc_kit import CrossEncoder, export_model, make_student
+    from crossenc_kit import CrossEncoder, export_model
 
     exact = CrossEncoder(folder, device="cpu")
     fast = scratch / "fast"
@@ -113,8 +118,20 @@ def load_sides(folder: Path, scratch: Path, sample: list[tuple[str, str]]) -> di
         for name, kind in SIDES.items()
     }
     models[ONE_SCALE] = CrossEncoder(fast, backend="onnx", model_kwargs={"file_name": "one.onnx"})
-    models[STUDENT] = make_student(exact, exact.config.num_hidden_layers // 2)
     return {**models, PEER: Peer(str(folder), device="cpu")}
+
+
+def load_student(name: str | None, teacher: Any, scratch: Path, sample: list[tuple[str, str]]) -> dict[str, Any]:
+    """A trained student in float32 and int8; without one, half of the teacher's layers."""
+    from crossenc_kit import CrossEncoder, export_model, make_student
+
+    if name is None:
+        return {CUT: make_student(teacher, teacher.config.num_hidden_layers // 2)}
+    student = CrossEncoder(name, device="cpu")
+    export_model(student, scratch / "student", "int8", pairs=sample, allow_drift=True, repeats=1)
+    layers = student.config.num_hidden_layers
+    found = {STUDENT: student, SMALL: CrossEncoder(scratch / "student", backend="int8", device="cpu")}
+    return {f"{side}, {layers} layers": model for side, model in found.items()}
 
 
 def measure(
