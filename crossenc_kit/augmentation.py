@@ -131,15 +131,14 @@ def label_pairs(
     With a `folder`, the scores are kept there; `options` are those of `teachers.cached_scores`, such as `teacher`. The
     columns of a classifier's scores are put in the order of the data's `label_names`; `DataError` for other classes.
     """
-    names = tuple(getattr(scorer, "label_names", ()) or ())
     if folder is not None:
         scores = cached_scores(scorer, pairs, folder, settings=settings, **options)
-        return with_teacher_scores(pairs, scores, label_names=names)
-    if options:
+    elif options:
         raise ValueError(f"{', '.join(options)}: options of a cache, which needs a folder")
-    call, chosen = as_scorer(scorer), with_module(settings or {})
-    scores = score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts)
-    return with_teacher_scores(pairs, scores, label_names=names)
+    else:
+        call, chosen = as_scorer(scorer), with_module(settings or {})
+        scores = score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts)
+    return with_teacher_scores(pairs, scores, label_names=getattr(scorer, "label_names", None) or ())
 
 
 def join_pairs(**parts: Any) -> Pairs:

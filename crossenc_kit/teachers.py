@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from crossenc_kit.activations import with_module
+from crossenc_kit.arrays import reordered
 from crossenc_kit.evaluation import Scorer
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.score_shards import open_shards, read_shard, texts_key, write_shard
@@ -263,7 +264,7 @@ def _by_class(pairs: Pairs, taught: np.ndarray, theirs: tuple[str, ...]) -> tupl
     if theirs and ours and sorted(theirs) != sorted(ours):
         raise DataError(f"the teacher's classes are {', '.join(theirs)}, the data's {', '.join(ours)}: not the same")
     if theirs and ours:
-        taught = taught[:, [theirs.index(name) for name in ours]]
+        taught = reordered(taught, [theirs.index(name) for name in ours])
     names = ours or theirs
     return taught, names if taught.ndim == 2 and width == len(names) else ()
 

@@ -7,13 +7,13 @@ import errno
 import itertools
 import os
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from small_disks import disk_of
 
 from crossenc_kit import checkpoint
 from crossenc_kit.checkpoint import CheckpointError, newest, save
@@ -261,14 +261,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of one megabyte."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
-    if not done or done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.decode().strip() if done else 'no mount command'}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk_of("1m", tmp_path) as folder:
+        yield folder
 
 
 def test_a_really_full_disk(small_disk):

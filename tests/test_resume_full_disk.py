@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
 from resumed_runs import assert_as_whole, at_step, go, names, whole_run
 from run_comparison import on_one_thread
+from small_disks import disk_of
 
 from crossenc_kit import CrossEncoder, checkpoint
 from crossenc_kit.checkpoint import CheckpointError, newest
@@ -69,14 +68,8 @@ def test_a_model_or_history_that_does_not_fit(tmp_path, whole, monkeypatch, step
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system that has room for two checkpoints and little more, or three."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
-    if not done or done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.decode().strip() if done else 'no mount command'}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk_of("4m", tmp_path) as folder:
+        yield folder
 
 
 def free_bytes(folder: Path) -> int:

@@ -1,0 +1,24 @@
+"""A real file system that is soon full."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def disk_of(size: str, tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of the given size, such as "1m"; the test is skipped where none can be mounted."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if not done or done.returncode:
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.decode().strip() if done else 'no mount command'}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
