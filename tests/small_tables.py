@@ -14,3 +14,9 @@ def table():
     return Pairs(
         left, right, np.arange(7.0, dtype=np.float32), np.array([0, 1, 4, 5, 7]), {"id": list("wxyz")}, ("note",)
     )
+
+
+def labelled(labels):
+    """Pairs with the given labels."""
+    texts = [f"text {row}" for row in range(len(labels))]
+    return Pairs(texts, texts, np.asarray(labels))

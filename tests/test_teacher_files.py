@@ -1,42 +1,22 @@
-"""Teacher scores in files: aligned to pairs by ids or texts, what does not fit named, pickles refused, round trips."""
+"""Teacher scores in files: aligned to pairs by ids or texts, what does not fit named, margins as labels."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from teacher_score_files import BY_ID, IDS, OTHERS, TEXTS, by_id, json_lines, table
 
-from crossenc_kit import DataError, Pairs, read_teacher_scores, write_teacher_scores
+from crossenc_kit import DataError, Pairs, read_teacher_scores
 from crossenc_kit.collection import Collection
 from crossenc_kit.teacher_files import margins_as_pairs
 from crossenc_kit.trec import read_run, write_run
 
 PUBLIC_DATA = Path(os.environ.get("CROSSENC_KIT_DATA") or "not set") / "rerank_trecdl19"
-TEXTS = Pairs(["q one", "q one", "q two"], ["a", "b", "a"], np.array([1, 0, 1]), np.array([0, 2, 3]))
-IDS = Pairs(TEXTS.left, TEXTS.right, TEXTS.labels, TEXTS.offsets, {"query_id": [1, 2], "document_ids": [[7, 8], [7]]})
-BY_ID = [("1", "7", 0.5), ("1", "8", -2.25), ("2", "7", 3.0)]
-OTHERS = [("2", "9", 1.0), ("3", "7", 1.0)]  # that nobody asks for
-
-
-def json_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def table(path, *lines):
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def by_id(path, rows=(*OTHERS, *BY_ID[::-1])):
-    return json_lines(path, [{"query_id": int(q), "document_id": d, "score": s} for q, d, s in rows])
 
 
 class TestForms:
@@ -303,60 +283,3 @@ class TestMargins:
             self.labels({**row, "score": float("nan")})
         with pytest.raises(DataError, match="row 0: 1 scores for 1 documents; expected"):
             self.labels({**QUERY, "score": 1.0})
-
-
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\t\n"), max_size=6)
-NUMBER = st.floats(allow_nan=False, allow_infinity=False, width=32)
-
-
-class TestWriting:
-    @pytest.mark.parametrize("name", ["s.jsonl", "s.tsv", "s.tsv.gz", "s.jsonl.gz", "s.parquet"])
-    @pytest.mark.parametrize("pairs", [TEXTS, IDS], ids=["texts", "ids"])
-    @pytest.mark.parametrize("columns", [0, 3])
-    def test_round_trip(self, tmp_path, name, pairs, columns):
-        scores = np.random.default_rng(0).normal(size=(3, columns) if columns else 3)
-        assert write_teacher_scores(tmp_path / name, pairs, scores) == tmp_path / name
-        read = read_teacher_scores(tmp_path / name, pairs)
-        assert read.labels.tolist() == scores.astype(np.float32).tolist()
-        keys = pairs.texts if pairs is TEXTS else [("1", "7"), ("1", "8"), ("2", "7")]
-        assert read_teacher_scores(tmp_path / name, keys).tolist() == scores.tolist()  # to the last bit
-        assert [path.name for path in tmp_path.iterdir()] == [name]
-
-    @settings(max_examples=30)
-    @given(
-        st.lists(st.tuples(TEXT, TEXT, NUMBER), min_size=1, max_size=5),
-        st.sampled_from(["s.jsonl", "s.tsv", "s.parquet"]),
-    )
-    def test_any_texts_and_scores(self, tmp_path_factory, rows, name):
-        pairs = Pairs([left for left, _, _ in rows], [right for _, right, _ in rows])
-        scores = {(left, right): score for left, right, score in rows}  # one score a pair
-        expected = [scores[pair] for pair in pairs.texts]
-        path = tmp_path_factory.mktemp("scores") / name
-        write_teacher_scores(path, pairs, expected)
-        assert read_teacher_scores(path, pairs.texts).tolist() == expected
-
-    def test_pairs_that_are_there_twice_keep_the_bits_of_each(self, tmp_path):
-        scores = [1.0, 1.0000001, 2.0]
-        pairs = [("a", "b"), ("a", "b"), ("c", "d")]
-        write_teacher_scores(tmp_path / "s.tsv", pairs, scores)
-        assert read_teacher_scores(tmp_path / "s.tsv", pairs).tolist() == scores
-
-    def test_texts_that_a_form_cannot_hold(self, tmp_path):
-        odd = [("a", "b"), ("a\tb", "c")]
-        with pytest.raises(DataError, match=r"pair 1: 'a\\tb' holds a tab or an end of line; write .jsonl or .parquet"):
-            write_teacher_scores(tmp_path / "s.tsv", odd, [1, 2])
-        for name in ("s.parquet", "s.tsv"):
-            with pytest.raises(DataError, match=r"pair 0: .* holds half of a surrogate pair; write .jsonl"):
-                write_teacher_scores(tmp_path / name, [("a\ud800", "b")], [1])
-        assert list(tmp_path.iterdir()) == []
-        write_teacher_scores(tmp_path / "s.jsonl", [*odd, ("a\ud800", "b")], [1, 2, 3])
-        assert read_teacher_scores(tmp_path / "s.jsonl", [("a\ud800", "b"), *odd]).tolist() == [3, 1, 2]
-
-    def test_what_does_not_fit(self, tmp_path):
-        with pytest.raises(DataError, match=r"scores of shape \(2,\) for 3 pairs"):
-            write_teacher_scores(tmp_path / "s.tsv", TEXTS, [1, 2])
-        with pytest.raises(DataError, match=r"scores of shape \(3,\), not all finite, for 3 pairs"):
-            write_teacher_scores(tmp_path / "s.tsv", TEXTS, [1, 2, float("nan")])
-        with pytest.raises(ValueError, match=r"s.pkl: expected a name that ends in .jsonl, .tsv"):
-            write_teacher_scores(tmp_path / "s.pkl", TEXTS, [1, 2, 3])
-        assert list(tmp_path.iterdir()) == []
