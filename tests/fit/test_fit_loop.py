@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fit_runs import PAIRS, QUIET, fresh, same, weights
+from fit_runs import QUIET, fresh, same, weights
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 from crossenc_kit import InputExample
-
-
-@pytest.fixture
-def samples():
-    return [InputExample(texts=[left, right], label=label) for left, right, label in 3 * PAIRS]  # 12
-
-
-@pytest.fixture
-def loader(samples):
-    return DataLoader(samples, shuffle=True, batch_size=4)
-
-
-@pytest.fixture
-def model():
-    return fresh()
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:the head of")  # untrained on purpose
 

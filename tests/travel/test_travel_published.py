@@ -10,20 +10,12 @@ import torch
 from families import MERGES, SPECIAL, tokenizer
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification
-from transformers.utils import logging
 from travellers import IDENTITY, NAMES, NLI, PAIRS, assert_equal, change, raw_scores, sigmoid
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.backbones import tiny_vocabulary
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
 
 
 # Their configurations as the hub has them, with fewer and narrower layers and a smaller vocabulary.

@@ -6,22 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from bulk_pairs import PAIRS, ROWS, saved_model, write_lines
+from bulk_pairs import PAIRS, ROWS, write_lines
 
 from crossenc_kit import CrossEncoder, DataError, block_scoring, read_scores, score_file, score_pairs
 from crossenc_kit.__main__ import main
 from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.model import TruncationWarning
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("model") / "one", num_labels=1)
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    return write_lines(tmp_path / "pairs.jsonl")
 
 
 def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):

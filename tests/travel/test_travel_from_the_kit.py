@@ -10,7 +10,6 @@ import sentence_transformers as peer
 import torch
 from families import classifier, save_classifier, tokenizer
 from transformers import AutoTokenizer, pipeline
-from transformers.utils import logging
 from travellers import (
     BY_FAMILY,
     BY_LABELS,
@@ -25,7 +24,6 @@ from travellers import (
     change,
     name_as_others_do,
     raw_scores,
-    saver,
     sigmoid,
     softmax,
 )
@@ -33,18 +31,6 @@ from travellers import (
 from crossenc_kit import CrossEncoder, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    return saver(tmp_path_factory)
 
 
 # --- from the kit ---------------------------------------------------------------------------------

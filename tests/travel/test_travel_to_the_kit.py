@@ -8,7 +8,6 @@ import pytest
 import sentence_transformers as peer
 import torch
 from families import FAMILIES, classifier, save_classifier, tokenizer
-from transformers.utils import logging
 from travellers import (
     BY_FAMILY,
     BY_LABELS,
@@ -22,7 +21,6 @@ from travellers import (
     name_as_others_do,
     on_the_hub,
     raw_scores,
-    saver,
     sigmoid,
 )
 
@@ -30,18 +28,6 @@ from crossenc_kit import CrossEncoder, loading
 from crossenc_kit.backbones import BackboneError
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    return saver(tmp_path_factory)
 
 
 @BY_FAMILY

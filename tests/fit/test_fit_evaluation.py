@@ -5,28 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from fit_runs import PAIRS, QUIET, fresh, same, weights
+from fit_runs import QUIET, fresh, same, weights
 from small_runs import sentences
 from torch.utils.data import DataLoader
 
-from crossenc_kit import CECorrelationEvaluator, CrossEncoder, DataError, InputExample
+from crossenc_kit import CECorrelationEvaluator, CrossEncoder, DataError
 from crossenc_kit import CrossEncoderCorrelationEvaluator as LaterEvaluator
-
-
-@pytest.fixture
-def samples():
-    return [InputExample(texts=[left, right], label=label) for left, right, label in 3 * PAIRS]  # 12
-
-
-@pytest.fixture
-def loader(samples):
-    return DataLoader(samples, shuffle=True, batch_size=4)
-
-
-@pytest.fixture
-def model():
-    return fresh()
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:the head of")  # untrained on purpose
 

@@ -15,12 +15,6 @@ from torch.utils.data import DataLoader
 import crossenc_kit
 from crossenc_kit import CESoftmaxAccuracyEvaluator, CrossEncoder, InputExample
 
-
-@pytest.fixture
-def model():
-    return fresh()
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:the head of")  # untrained on purpose
 
 

@@ -7,7 +7,6 @@ import pytest
 import sentence_transformers as peer
 import torch
 from families import save_classifier
-from transformers.utils import logging
 from travellers import (
     BY_FAMILY,
     BY_LABELS,
@@ -15,7 +14,6 @@ from travellers import (
     assert_equal,
     labelled,
     raw_scores,
-    saver,
     sigmoid,
     softmax,
     sure_of_itself,
@@ -25,18 +23,6 @@ from crossenc_kit import CrossEncoder, DataError, calibrate
 from crossenc_kit.temperature import last_layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet():
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    return saver(tmp_path_factory)
 
 
 @BY_FAMILY
