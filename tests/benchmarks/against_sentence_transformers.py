@@ -12,7 +12,6 @@ import argparse
 import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -24,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from imports import compare_imports
 from measure import check_equal, check_precise, table
 from workloads import BATCH_SIZE, Work, load_work
 
 from crossenc_kit.measuring import MEBIBYTE, Comparison, in_own_process, interleave, peak_memory
 
-ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("ours", "theirs")
 PRECISIONS = ("fp32", "bf16")
 PACKAGES = {"ours": "crossenc_kit", "theirs": "sentence_transformers"}
@@ -38,14 +37,6 @@ COMPARED_STEPS = 4  # training steps whose losses must agree
 TOLERANCE = 1e-4  # of scores and losses in fp32
 TARGETS = {"predict": (1.75, 2.0), "rank": (2.2, 2.5), "train": (2.6, 3.0)}  # gains on a CPU: wanted, hoped for
 TARGETS["rank_many"] = TARGETS["rank"]
-IMPORT_SECONDS = 0.1
-
-FIRST_SCORE = "CrossEncoder({folder!r}, device='cpu').predict([('a cat', 'a dog')])"
-IMPORTS = {  # what is run in a fresh process; the first has no counterpart
-    "import crossenc_kit": ("import crossenc_kit", None),
-    "import of CrossEncoder": ("from {package} import CrossEncoder",) * 2,
-    "import, load, one score": ("from {package} import CrossEncoder; " + FIRST_SCORE,) * 2,
-}
 
 
 def main() -> None:
@@ -288,34 +279,10 @@ def memory_of(side: str, task: str, folder: str, work: Work, settings: argparse.
     return sizes
 
 
-def compare_imports(folder: str, work: Work, settings: argparse.Namespace) -> Iterator[Comparison]:
-    """CPU seconds, of all threads, from a bare interpreter on."""
-    for name, statements in IMPORTS.items():
-        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-        for number in range(settings.repeats + 1):
-            for side, statement in zip(SIDES, statements, strict=True):
-                if statement is None:
-                    continue
-                taken = cpu_seconds(statement.format(package=PACKAGES[side], folder=folder))
-                if number:  # the first round reads the files from the disk
-                    seconds[side].append(taken)
-        least = 1.0 if seconds["theirs"] else None
-        most = None if seconds["theirs"] else IMPORT_SECONDS
-        yield Comparison(name, "CPU s", seconds["ours"], seconds["theirs"], least=least, most=most)
-
-
-def cpu_seconds(statement: str) -> float:
-    code = f"import time; start = time.process_time(); {statement}; print(time.process_time() - start)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    return float(answer.split()[-1])
-
-
 PARTS: dict[str, Callable[..., Iterator[Comparison]]] = {
     **{task: partial(compare_speed, task) for task in TASKS},
     "memory": compare_memory,
-    "import": compare_imports,
+    "import": lambda folder, _, settings: compare_imports(PACKAGES, folder, settings.repeats),
 }
 
 if __name__ == "__main__":
