@@ -90,12 +90,11 @@ is meant to be read; each file has one idea and imports only from files above it
     score_folder      scores in parquet shards, each whole or not at all
     negatives         negatives chosen from candidates, anew each epoch
     augmentation      new pairs, labelled by a cross-encoder, for a bi-encoder
-    score_rows        a file's rows as pairs with scores
     backends          what runs a model: torch, int8, ONNX
     model             CrossEncoder: predict, rank, save
     distillation      a teacher's scores and gold labels in one loss
+    score_rows        a file's rows as pairs with scores
     mining            hard negatives from a first stage
-    teacher_files     teacher scores in files, aligned to pairs
     temperature       calibrate a model
     export            int8 and ONNX, with measured drift
     sentence_transformers_collections  the same, of several collections: NanoBEIR
@@ -105,6 +104,7 @@ is meant to be read; each file has one idea and imports only from files above it
     block_scoring     pairs scored block by block
     scoring_pool      scoring in several processes
     bench             speed and scores on this machine, beside others
+    teacher_files     teacher scores in files, aligned to pairs
     ranking_evaluators  a model on one collection or several: for training, and as a report
     layer_maps        which layers of student and teacher are compared
     cached            long lists in little memory

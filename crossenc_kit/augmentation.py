@@ -23,7 +23,7 @@ from crossenc_kit.first_stages import bm25_run, dense_run, random_run
 from crossenc_kit.optimization import adamw, parameter_groups, rate_factor, set_rate
 from crossenc_kit.pairs import DataError, Pairs, as_pairs, check_text
 from crossenc_kit.retrieval import cosine
-from crossenc_kit.scorers import as_scorer
+from crossenc_kit.scorers import as_scorer, scorer_label_names
 from crossenc_kit.teachers import cached_scores, with_teacher_scores
 
 WAYS = ("bm25", "dense", "random")
@@ -138,7 +138,7 @@ def label_pairs(
     else:
         call, chosen = as_scorer(scorer), with_module(settings or {})
         scores = score_pairs(lambda texts: call(texts, **chosen), as_pairs(pairs).texts)
-    return with_teacher_scores(pairs, scores, label_names=getattr(scorer, "label_names", None) or ())
+    return with_teacher_scores(pairs, scores, label_names=scorer_label_names(scorer))
 
 
 def join_pairs(**parts: Any) -> Pairs:

@@ -44,7 +44,7 @@ def score_file(
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
     shards: bool | None = None,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
     encoding: str = "utf-8",
     progress: bool = True,
     **settings: Any,
@@ -52,10 +52,10 @@ def score_file(
     """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet), and return what was done.
 
     `model`: a `CrossEncoder`, a folder or a hub name. `output` is a folder of parquet shards if it ends with / or is
-    a folder (or `shards` says so), see `score_folder`; else a file of JSON Lines. Written are `row` (from 0), `score`,
-    of several classes `label`, and the input's columns `keep`. `columns` names the two texts, else they are found as
-    `read_pairs` finds them. `settings`: `batch_size` and `threads` of `CrossEncoder.predict`; `activation_fn`, also
-    "softmax"; `device`, of a model that is given by name.
+    a folder (or `shards` says so: a `Path` drops the /), of `shard_rows` rows each (16,384), see `score_folder`; else
+    a file of JSON Lines. Written are `row` (from 0), `score`, of several classes `label`, and the input's columns
+    `keep`. `columns` names the two texts, else they are found as `read_pairs` finds them. `settings`: `batch_size` and
+    `threads` of `CrossEncoder.predict`; `activation_fn`, also "softmax"; `device`, of a model that is given by name.
 
     A folder job that was killed goes on when it is run again: only missing shards are scored. With another input,
     model or setting it refuses, and `CheckpointError` names what differs. Every row is checked before the first is
@@ -63,10 +63,10 @@ def score_file(
     before it are written. Raises `OSError` where the output cannot be written, `ValueError` where the scores would be
     written over the input.
     """
-    if shard_rows < 1:
+    if shard_rows is not None and shard_rows < 1:
         raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if not _is_folder(output, shards):
+    if not _is_folder(output, shards, shard_rows):
         if count > 1:
             raise ValueError(f"{count} processes write a shard each: name a folder as output, such as scores/")
         _check_apart(path, Path(output))
@@ -78,16 +78,21 @@ def score_file(
         raise ValueError(f"the input {path} lies where the shards of {output} are written; choose another folder")
     with alone(Path(output), rank, count):
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
-        plan = {"input": file.plan(), **scorer.plan(), "shard_rows": shard_rows}
-        folder = ScoreFolder(Path(output), file.rows, shard_rows, plan, str(rank))
+        rows = shard_rows or SHARD_ROWS
+        plan = {"input": file.plan(), **scorer.plan(), "shard_rows": rows}
+        folder = ScoreFolder(Path(output), file.rows, rows, plan, str(rank), scorer.model.label_names)
         folder.begin()
         return _to_shards(scorer, file, folder, rank, count, progress)
 
 
-def _is_folder(output: str | os.PathLike, shards: bool | None) -> bool:
+def _is_folder(output: str | os.PathLike, shards: bool | None, shard_rows: int | None) -> bool:
     """Whether the output is a folder of shards; raises for a file that cannot be written."""
     if shards or (shards is None and (str(output).endswith(("/", os.sep)) or os.path.isdir(output))):
         return True
+    if shard_rows is not None:
+        raise ValueError(f"shard_rows is of a folder, and {output} is a file: end its name with / or give shards=True")
+    if {".csv", ".tsv"} & set(Path(output).suffixes):
+        raise ValueError(f"{output}: scores are written as lines of JSON (.jsonl) or, in a folder, as parquet")
     if Path(output).suffix == ".parquet":
         raise ValueError(f"{output}: parquet is written in shards; name a folder, such as {Path(output).stem}/")
     if not Path(output).absolute().parent.is_dir():
@@ -208,8 +213,7 @@ def score_command(options: Namespace) -> int:
             print(dumps(row))
         return 0
     more: dict[str, Any] = {"columns": options.columns, "keep": keep, "encoding": options.encoding}
-    rows = SHARD_ROWS if options.shard_rows is None else options.shard_rows
-    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": rows}
+    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": options.shard_rows}
     done = score_file(options.model, options.file, options.output, **shards, **more, **settings)
     if "shards" in done:
         rate = rate_text(done["scored"] / max(done["seconds"], 1e-9))

@@ -16,6 +16,7 @@ import numpy as np
 
 from crossenc_kit.calibration import softmax
 from crossenc_kit.pairs import DataError, Pairs
+from crossenc_kit.scorers import scorer_label_names
 
 
 def class_labels(pairs: Pairs) -> np.ndarray:
@@ -56,7 +57,7 @@ def class_names(given: Sequence[str] | None, pairs: Pairs, scorer: Any, size: in
     Raises `DataError` where two of them have another order of the same names, whatever their case, or where data and
     scorer have other names and none are given.
     """
-    from_scorer = tuple(map(str, getattr(scorer, "label_names", None) or ()))
+    from_scorer = scorer_label_names(scorer)
     if all(re.fullmatch(r"(LABEL_)?\d+", word) for word in from_scorer) or (size == 2 and len(from_scorer) == 1):
         from_scorer = ()  # what Hugging Face calls classes without names, or the one score of a model
     sources = {"label_names": tuple(given or ()), "the data": tuple(pairs.label_names), "the scorer": from_scorer}

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from crossenc_kit.arrays import finite_numbers
-from crossenc_kit.scorers import as_scorer
+from crossenc_kit.arrays import finite_numbers, reordered
+from crossenc_kit.scorers import as_scorer, scorer_label_names
 
 WAYS = ("mean", "rank_mean", "standardised_mean")
 
@@ -31,14 +31,16 @@ def ensemble(
     `groups`: where the lists are, `(G + 1,)` offsets like those of `Pairs`; None for one list of all N; for scorers
     also "left": the pairs with the same left text are a list. `weights`: M numbers, none negative.
     Fox and Shaw, "Combination of Multiple Searches", 1994; Renda and Straccia, "Web Metasearch: Rank vs. Score Based
-    Rank Aggregation Methods", 2003. Raises `ValueError` for members, groups or weights that do not fit together.
+    Rank Aggregation Methods", 2003. The columns of scorers that name their classes are brought to the order of the
+    first that does, and the ensemble has its `label_names`. Raises `ValueError` for members, groups or weights that do
+    not fit together, and for members with other classes.
     """
     if how not in WAYS:
         raise ValueError(f"how is {how!r}; expected one of {', '.join(WAYS)}")
     if isinstance(groups, str) and groups != "left":
         raise ValueError(f'groups is {groups!r}; expected offsets, "left" or None')
     members = list(members)
-    scorers = [callable(member) for member in members]
+    scorers = [callable(member) or hasattr(member, "predict") for member in members]
     if not members or any(scorers) != all(scorers):
         raise ValueError(f"expected scorers or arrays of scores, got {len(members)}, {sum(scorers)} of them scorers")
     shares = _shares(weights, len(members))
@@ -47,13 +49,34 @@ def ensemble(
             raise ValueError("groups='left' needs the texts, which arrays do not have; give the lists' offsets")
         return _combine(members, how, _rows_by_offset(groups, len(members[0])), shares)
 
+    names, orders = _class_orders(members)
+
     def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         texts = getattr(pairs, "texts", pairs)
         lists = _rows_by_left(texts) if isinstance(groups, str) else _rows_by_offset(groups, len(texts))
-        return _combine([as_scorer(member)(texts) for member in members], how, lists, shares)
+        arrays = [_in_order(as_scorer(member)(texts), order) for member, order in zip(members, orders, strict=True)]
+        return _combine(arrays, how, lists, shares)
 
     score.depends_on_list = how != "mean"  # type: ignore[attr-defined]  # a cache by shards must refuse it
+    score.label_names = names  # type: ignore[attr-defined]
     return score
+
+
+def _class_orders(members: Sequence[Any]) -> tuple[tuple[str, ...], list[list[int] | None]]:
+    """The classes of the first member that names several; each member's columns in that order, None: as they are."""
+    known = [names if len(names) > 1 else () for names in map(scorer_label_names, members)]
+    first = next((member for member, names in enumerate(known) if names), 0)
+    for member, names in enumerate(known):
+        if names and sorted(names) != sorted(known[first]):
+            ours, others = ", ".join(known[first]), ", ".join(names)
+            raise ValueError(f"member {member} has the classes {others}, member {first} {ours}: not the same")
+    orders = [None if names in ((), known[first]) else [names.index(name) for name in known[first]] for names in known]
+    return known[first], orders
+
+
+def _in_order(scores: Any, order: list[int] | None) -> np.ndarray:
+    scores = np.asarray(scores)
+    return reordered(scores, order) if order and scores.ndim == 2 and scores.shape[1] == len(order) else scores
 
 
 def _combine(members: Sequence[Any], how: str, lists: list[np.ndarray], shares: np.ndarray) -> np.ndarray:

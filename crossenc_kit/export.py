@@ -31,6 +31,7 @@ import numpy as np
 from crossenc_kit import adapters, loading
 from crossenc_kit.backbones import EXPORTS
 from crossenc_kit.backends import backend_of, to_int8
+from crossenc_kit.batches import one_or_more
 from crossenc_kit.drift import Drift, check_drift, measure_drift
 from crossenc_kit.export_reports import check_beside, keep_others, weights_digest, write_report
 from crossenc_kit.folders import replace_folder
@@ -110,6 +111,9 @@ def export_model(
     """
     if backend not in EXPORTS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(EXPORTS)}")
+    if not isinstance(model, CrossEncoder):
+        raise TypeError(f"an export is made of a CrossEncoder, got {model!r:.60}: load it with CrossEncoder(...) first")
+    one_or_more("repeats", repeats)
     source, texts = _float32(model), _texts(pairs)
     digest = weights_digest(source.model.state_dict())
     others = check_beside(Path(folder), backend, digest)

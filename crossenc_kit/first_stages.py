@@ -254,6 +254,10 @@ def _check_bm25(k1: float, b: float, method: str) -> None:
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     if not 0 <= k1 < math.inf or not 0 <= b <= 1:
         raise ValueError(f"k1 is {k1} and b is {b}; expected k1 of at least 0 and b in 0..1")
+    if k1 == 0 and method == "bm25+":
+        raise ValueError(
+            'k1 is 0, which method="bm25+" divides by; with k1=0 the methods differ in idf only, take another'
+        )
 
 
 def _check_vectors(vectors: Any, count: int, of: str) -> np.ndarray:

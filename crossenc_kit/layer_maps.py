@@ -53,6 +53,8 @@ def checked_matching(
 ) -> Matching:
     """What is asked for, checked against the two models; `ValueError` where they cannot be compared so."""
     for name, model in (("student", student), ("teacher", teacher)):
+        if not isinstance(model, CrossEncoder):
+            raise TypeError(f"the {name} is no CrossEncoder, but {model!r:.60}: load it with CrossEncoder(...) first")
         if model.backend != "torch":
             raise ValueError(
                 f"the {name} is an export ({model.backend}), whose layers cannot be seen: take the float32 model "

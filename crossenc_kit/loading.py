@@ -13,6 +13,7 @@ from crossenc_kit import adapters, backbones
 from crossenc_kit.activations import activation_path, find_activation
 from crossenc_kit.backbones import BackboneError, explain_missing, quiet_transformers
 from crossenc_kit.pairs import DataError
+from crossenc_kit.scorers import config_label_names
 
 # What a checkpoint of a bare encoder lacks, and a new classifier starts with at random.
 HEAD_NAMES = ("classifier", "pre_classifier", "pooler", "score", "head", "logits_proj", "sequence_summary")
@@ -61,7 +62,13 @@ class Origin(NamedTuple):
 
 def find_origin(folder: str, where: dict[str, Any]) -> Origin:
     """Where the weights and the configuration of a folder or hub model are; raises `BackboneError`."""
-    parts = read_json(folder, "modules.json", where) or []
+    try:
+        parts = read_json(folder, "modules.json", where, reach=True) or []
+    except OSError:  # no hub: every other question would wait for it anew, half a minute each
+        where = {**where, "local_files_only": True}
+        if not any(find_file(folder, name, where) for name in ("config.json", adapters.SETTINGS)):
+            raise
+        parts = read_json(folder, "modules.json", where) or []
     if len(parts) > 1 and (read_json(folder, ST_CONFIG, where) or {}).get("model_type") == "CrossEncoder":
         kinds = ", ".join(part["type"].rpartition(".")[2] for part in parts)
         raise BackboneError(f"{folder!r} is a pipeline ({kinds}) of sentence-transformers, not one classifier")
@@ -79,18 +86,18 @@ def find_origin(folder: str, where: dict[str, Any]) -> Origin:
     return Origin(weights, config, {**where, "revision": settings.get("revision")})
 
 
-def find_file(folder: str, name: str, where: dict[str, Any]) -> str | None:
-    """The path of one file of a folder or hub model, None where it has no such file."""
+def find_file(folder: str, name: str, where: dict[str, Any], *, reach: bool = False) -> str | None:
+    """The path of one file of a folder or hub model, None where it has none; with `reach`, `OSError` without a hub."""
     from transformers.utils import cached_file
 
     hub = {key: value for key, value in where.items() if key != "trust_remote_code"}
-    problems = ("missing_entries", "connection_errors", "gated_repo")  # of which loading the model will speak
+    problems = ["missing_entries", "gated_repo", *([] if reach else ["connection_errors"])]  # loading speaks of them
     return cached_file(folder, name, **hub, **{f"_raise_exceptions_for_{problem}": False for problem in problems})
 
 
-def read_json(folder: str, name: str, where: dict[str, Any]) -> Any:
-    """The content of one JSON file of a folder or hub model, None where it has no such file."""
-    path = find_file(folder, name, where)
+def read_json(folder: str, name: str, where: dict[str, Any], *, reach: bool = False) -> Any:
+    """The content of one JSON file of a folder or hub model, None where it has no such file; `reach` of `find_file`."""
+    path = find_file(folder, name, where, reach=reach)
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
 
 
@@ -167,7 +174,7 @@ def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
 
 def _has_head(config: Any) -> bool:
     if config.architectures is None:  # old ones: classes tell; 2 is what transformers says of a bare encoder, too
-        return config.num_labels != 2 or bool(label_names(config))
+        return config.num_labels != 2 or bool(config_label_names(config))
     return any("ForSequenceClassification" in name for name in config.architectures)
 
 
@@ -220,18 +227,12 @@ def longest_input(model: Any, tokenizer: Any, asked: int | None = None) -> int:
     return min(limits)
 
 
-def label_names(config: Any) -> tuple[str, ...]:
-    """The classes' names that a model's configuration holds, in index order; empty where it holds none."""
-    names = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
-    return () if names == tuple(f"LABEL_{index}" for index in range(len(names))) else names
-
-
 def name_labels(config: Any, names: Sequence[str], *, anew: bool) -> None:
     """Put the classes' names into the configuration; raises `DataError` where it has others, or another order.
 
     `anew`: the head is new, so that whatever names came with the encoder belonged to another head.
     """
-    names, known = tuple(names), label_names(config)
+    names, known = tuple(names), config_label_names(config)
     if len(names) != config.num_labels:
         raise DataError(
             f"the labels have {len(names)} names ({', '.join(names)}), but the model has num_labels={config.num_labels}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit import adapters, backends, loading
+from crossenc_kit import adapters, backends, loading, scorers
 from crossenc_kit.activations import activated
 from crossenc_kit.backbones import find_backbone
 from crossenc_kit.batches import Tokens, length_batches, one_or_more, tokenize
@@ -115,7 +115,7 @@ class CrossEncoder:
     @property
     def label_names(self) -> tuple[str, ...]:
         """The classes' names in index order, empty where they have none; saved with the model (`id2label`)."""
-        return loading.label_names(self.config)
+        return scorers.config_label_names(self.config)
 
     def name_labels(self, names: Sequence[str]) -> None:
         """Give the classes names, or check them against those there are; raises `DataError` where they differ.

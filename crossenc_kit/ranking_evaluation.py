@@ -145,16 +145,16 @@ def evaluate_ranking(
     `relevant_from`: the lowest grade that is relevant, for all but nDCG. `gains`: "linear" or "exponential", for nDCG.
     `first_stage`: the run whose candidates are reranked. `baselines`: other runs, by name. `queries_without_hit`: a
     query that has no relevant candidate is "zero", or is "leave_out" of all means, which says how good the order is
-    where there is one. `metric`: "ndcg", "mrr", "map", "recall" or "success", which stands first and is compared.
-    `resamples=0` skips intervals and comparisons. Figures of a complete run equal those of trec_eval.
+    where there is one. `metric`: "ndcg" (or with its k, "ndcg@10"), "mrr", "map", "recall" or "success", which stands
+    first and is compared. `resamples=0` skips intervals and comparisons. Figures of a complete run equal those of
+    trec_eval.
 
     Raises `DataError` where a run or the qrels have another form, an id that is no string or a number that is not
     finite, where no query of a run has judgements, and where no query is left.
     """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, which have k={k}; got {metric!r}")
+    metric = _kind(metric, k)
     if queries_without_hit not in WITHOUT_HIT:
         raise ValueError(f"queries_without_hit must be one of {', '.join(WITHOUT_HIT)}; got {queries_without_hit!r}")
     names = [METRICS[kind].format(k) for kind in (metric, *(other for other in METRICS if other != metric))]
@@ -185,12 +185,21 @@ def evaluate_ranking(
     )
 
 
+def _kind(metric: str, k: int) -> str:
+    """The kind of a metric that is given so, or with its k; `ValueError` for any other."""
+    metric = {form.format(k): kind for kind, form in METRICS.items()}.get(metric, metric)
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, which have k={k}; got {metric!r}")
+    return metric
+
+
 def _others(run: Run, qrels: Qrels, first_stage: Run | None, baselines: Mapping[str, Run] | None) -> dict[str, Run]:
     """The first stage and the baselines by name, after a look at all that is measured."""
     check_qrels(qrels)
     others = {**({} if first_stage is None else {FIRST_STAGE: first_stage}), **(baselines or {})}
-    if first_stage is not None and FIRST_STAGE in (baselines or {}):
-        raise ValueError(f"a baseline is called {FIRST_STAGE!r}, beside first_stage; give it another name")
+    taken = {"model", "ceiling", *([FIRST_STAGE] if first_stage is not None else [])} & set(baselines or {})
+    if taken:
+        raise ValueError(f"a baseline is called {min(taken)!r}, as another row of the table is; give it another name")
     for what, table in {"the run": run, **{f"the run of {key!r}": other for key, other in others.items()}}.items():
         check_run(table, what)
         check_judged(table, qrels, what)

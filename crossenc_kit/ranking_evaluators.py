@@ -79,6 +79,8 @@ def as_task(
     """A collection and candidates for it, checked; raises `DataError` for ids without a text, of qrels and run.
 
     Queries of the run that have no judgements are left out; judged ones without candidates are counted in a warning.
+    Where `depth` cuts equal scores, the higher ids stay, as trec_eval orders them, whatever the order of the run's rows
+    (`rerank` keeps the first of the rows).
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")

@@ -199,7 +199,7 @@ def text_columns(
     if len(texts) < 2:
         raise DataError(f"{path}: a pair needs two text columns; found {texts} among {', '.join(names)}")
     for name in texts[:2]:
-        if len(name.split()) > 4 or name.endswith((".", "?", "!")):
+        if len(name.split()) > 2 or name.endswith((".", "?", "!")):
             raise DataError(
                 f"{path}, line 1: {name[:60]!r} looks like a text, not the name of a column; "
                 "put a line with names (left, right) on top, or name the two columns with columns="

@@ -71,7 +71,8 @@ def compare_runs(
 ) -> RunComparison:
     """The difference of two runs by one metric over all queries of the qrels, its interval, and a test of it.
 
-    `metric`: see `run_metrics`. A query that a run lacks is 0 for it. Raises `DataError` as `evaluate_ranking`.
+    `metric`: see `run_metrics`, with its @k, since "ndcg" alone is that of the whole list. A query that a run lacks is
+    0 for it. Raises `DataError` as `evaluate_ranking`.
     """
     check_options([metric], relevant_from, gains, ties)
     check_qrels(qrels)

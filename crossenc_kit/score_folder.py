@@ -36,7 +36,8 @@ OTHERS = (JOB, MANIFESTS, ".lock", ".ranks")  # what a job writes beside its sha
 class ScoreFolder:
     """A job's folder: N rows in shards of `shard_rows`; `plan` is what the scores depend on.
 
-    `writer` tells apart those who write at the same time: their unfinished files have different names.
+    `writer` tells apart those who write at the same time: their unfinished files have different names. `label_names`:
+    those of the columns of scores, for who reads them.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ScoreFolder:
     shard_rows: int
     plan: Mapping[str, Any]
     writer: str = "0"
+    label_names: tuple[str, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -85,7 +87,8 @@ class ScoreFolder:
         (self.path / MANIFESTS).mkdir(exist_ok=True)
 
     def _write_job(self, replace: bool = True) -> None:
-        about = {"rows": self.rows, "shard_rows": self.shard_rows, "shards": self.shards, "plan": self.plan}
+        about: dict[str, Any] = {"rows": self.rows, "shard_rows": self.shard_rows, "shards": self.shards}
+        about |= {"label_names": list(self.label_names), "plan": self.plan}
         self._write(self.path / JOB, (dumps(about, indent=2) + "\n").encode(), replace)
 
     def _is_ours(self) -> bool:
@@ -217,6 +220,11 @@ def read_scores(folder: str | os.PathLike, columns: Sequence[str] | None = None)
     return {name: _values([table[name] for table in tables], name) for name in tables[0].column_names}
 
 
+def folder_label_names(folder: str | os.PathLike) -> tuple[str, ...]:
+    """The names of the classes of a job's scores, in the order of their columns; empty where it has none."""
+    return tuple(_read_job(Path(folder))["label_names"])
+
+
 def _values(parts: Sequence[Any], name: str) -> Any:
     """A column of all shards: an array of numbers for row and score, else a list."""
     if name not in ("row", "score"):
@@ -232,9 +240,12 @@ class DamagedJob(CheckpointError):
 def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = json.loads((path / JOB).read_text(encoding="utf-8"))
-        return {name: job[name] for name in ("rows", "shard_rows", "shards", "plan")}
+        there = {name: job[name] for name in ("rows", "shard_rows", "shards", "plan")}
+        return {**there, "label_names": job.get("label_names", [])}
     except FileNotFoundError:
         raise CheckpointError(f"{path} holds no scores: there is no {JOB} in it") from None
+    except NotADirectoryError:
+        raise CheckpointError(f"{path} is a file, not a folder of scores; lines of JSON are read as any are") from None
     except (ValueError, LookupError, TypeError) as error:
         raise DamagedJob(f"{path / JOB} cannot be read ({error})") from None
 

@@ -14,8 +14,9 @@ from crossenc_kit.malformed import MalformedLines
 from crossenc_kit.pairs import DataError
 from crossenc_kit.parquet import is_parquet, rows_of_file
 from crossenc_kit.readers import text_columns
+from crossenc_kit.score_folder import read_scores
 from crossenc_kit.tables import first_line, read_table, read_tsv
-from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of
+from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of, unlike_ranks
 
 SCORE_NAMES = ("score", "scores", "teacher_score", "label", "labels")  # beside a score, a label may be the gold one
 TRIPLE = (("positive_score", "positive_id", "positive"), ("negative_score", "negative_id", "negative"))
@@ -31,15 +32,17 @@ Scored = Iterator[tuple[str, Key, Any]]  # (where, key, score)
 def score_rows(
     path: str | os.PathLike, names: Sequence[str] | None = None, encoding: str = "utf-8"
 ) -> tuple[dict[str, Callable[[], Scored]], tuple[str, ...]]:
-    """By "ids", by "texts", or both: a function that yields (where, key, score) of a file's rows; and notes.
+    """By "ids", by "texts", or both: a function that yields (where, key, score) of a file's or a job's rows; and notes.
 
     `names`: the columns of a TSV file without a line of names. Raises `DataError` where the columns are not known.
     """
-    width = 0 if is_parquet(path) or names is not None else _run_width(path, encoding)
+    folder = os.path.isdir(path)
+    width = 0 if folder or is_parquet(path) or names is not None else _run_width(path, encoding)
     if width:
         scored = _of_run(path, encoding) if width == 6 else _of_ranks(path, encoding)
         return {"ids": partial(_scored, path, scored)}, (FROM_RANKS,) if width == 3 else ()
-    _, first = next(iter(_rows(path, names, encoding)), ("", None))
+    rows = partial(_rows_of_job, path, read_scores(path)) if folder else partial(_rows, path, names, encoding)
+    _, first = next(iter(rows()), ("", None))
     if first is None:
         raise DataError(f"{path}: the file has no rows{_only_names(path, names, encoding)}")
     columns = {by: found for by in ("ids", "texts") if (found := _columns(first, by))}
@@ -48,7 +51,7 @@ def score_rows(
             f"{path}: found the columns {', '.join(map(str, first))[:200]}; expected query_id, document_id and score, "
             "or two texts and score; where the first line is no line of names, give them as names="
         )
-    return {by: partial(_of_rows, path, names, encoding, found) for by, found in columns.items()}, ()
+    return {by: partial(_of_rows, rows, found) for by, found in columns.items()}, ()
 
 
 def _only_names(path: str | os.PathLike, names: Sequence[str] | None, encoding: str) -> str:
@@ -73,11 +76,8 @@ def _of_run(path: str | os.PathLike, encoding: str) -> dict[str, dict[str, float
 def _of_ranks(path: str | os.PathLike, encoding: str) -> dict[str, dict[str, float]]:
     """Minus the ranks of a run of three columns; `DataError` unless they are 1, 2, ... for each query."""
     run = run_of(path, MalformedLines(path, advice=NO_RANKS), encoding)
-    for query, own in run.items():
-        ranks = sorted(-int(score) for score in own.values())
-        if ranks != list(range(1, len(ranks) + 1)):
-            first = ", ".join(map(str, ranks[:5])) + ", ..." * (len(ranks) > 5)
-            raise DataError(f"{path}: query {query!r} has {len(ranks)} documents, with the ranks {first}{NO_RANKS}")
+    if odd := unlike_ranks(run):
+        raise DataError(f"{path}: {odd}{NO_RANKS}")
     return run
 
 
@@ -97,10 +97,14 @@ def _rows(
     return ((f"{path}, {unit} {number}", row) for number, row in rows)
 
 
-def _of_rows(
-    path: str | os.PathLike, names: Sequence[str] | None, encoding: str, columns: list[tuple[str, str, str]]
-) -> Scored:
-    for where, row in _rows(path, names, encoding):
+def _rows_of_job(path: str | os.PathLike, columns: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """(where, row) of each row of a bulk job."""
+    rows = zip(*columns.values(), strict=True)
+    return ((f"{path}, row {number}", dict(zip(columns, row, strict=True))) for number, row in enumerate(rows))
+
+
+def _of_rows(rows: Callable[[], Iterable], columns: list[tuple[str, str, str]]) -> Scored:
+    for where, row in rows():
         for left, right, score in columns:
             for name in (left, right):
                 if row.get(name) is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 FAR, BOUND = 1e4, 100.0  # raw scores so far from 0, and what an activation that bounds them leaves of the distance
@@ -17,6 +18,42 @@ def as_scorer(scorer: Any) -> Callable[..., Any]:
     if not callable(call):
         raise TypeError(f"a scorer is a function of text pairs or a model with a method predict, got {scorer!r:.80}")
     return call
+
+
+def owner_of(scorer: Any) -> Any:
+    """What a scorer is, or the model that it is the method `predict` of."""
+    return getattr(scorer, "__self__", scorer) if getattr(scorer, "__name__", "predict") == "predict" else scorer
+
+
+def scorer_label_names(scorer: Any) -> tuple[str, ...]:
+    """The names of a scorer's classes, in the order of its columns; empty where it says none.
+
+    Those of a model, of its method `predict`, of a pool or an ensemble; of another library's model its configuration's.
+    """
+    owner = owner_of(scorer)
+    names = getattr(owner, "label_names", None)
+    if names is None and getattr(getattr(owner, "config", None), "id2label", None):
+        names = config_label_names(owner.config)
+    return tuple(map(str, names or ()))
+
+
+def config_label_names(config: Any) -> tuple[str, ...]:
+    """The classes' names that a model's configuration holds, in index order; empty where it holds none."""
+    names = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
+    return () if names == tuple(f"LABEL_{index}" for index in range(len(names))) else names
+
+
+def without_unknown(scorer: Any, options: Mapping[str, Any], speed: Collection[str]) -> dict[str, Any]:
+    """The options for a call, without those of `speed` that the scorer has no parameter for: no score needs them."""
+    if not options:
+        return {}
+    try:
+        known = inspect.signature(as_scorer(scorer)).parameters
+    except ValueError:  # some functions of C tell nothing
+        return dict(options)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return dict(options)
+    return {name: value for name, value in options.items() if name in known or name not in speed}
 
 
 def raw_scorer(scorer: Any) -> Callable[..., Any]:

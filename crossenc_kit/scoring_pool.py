@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.activations import find_activation
+from crossenc_kit.batches import one_or_more
 from crossenc_kit.model import CrossEncoder, TruncationWarning
 from crossenc_kit.pairs import Pairs, as_text_pairs
 from crossenc_kit.teachers import teacher_fingerprint
@@ -93,6 +94,7 @@ class ScoringPool:
         if model.untrained_head:
             warnings.warn(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet", stacklevel=2)
         self.activation_fn, self.num_labels, self.max_length = model.activation_fn, model.num_labels, model.max_length
+        self.label_names = model.label_names
         self.fingerprint: str | None = None  # by which `cached_scores` knows the copies' model
         with suppress(ValueError):  # an activation of the caller's own
             self.fingerprint = teacher_fingerprint(model)
@@ -122,11 +124,12 @@ class ScoringPool:
     ) -> np.ndarray:
         """The scores of N pairs `(N,)` or `(N, C)`, in order: those of `CrossEncoder.predict`, to 1e-5 in float32.
 
-        `chunk_size`: pairs that a process gets at a time. Raises `DataError` for what is no pair, `PoolError` if a
-        process dies or fails; the pool is then closed, and no score is returned.
+        `chunk_size`: pairs that a process gets at a time. Raises `ValueError` for one below 1 and `DataError` for what
+        is no pair; `PoolError` if a process dies or fails: the pool is then closed, and no score is returned.
         """
         if not self.workers:
             raise PoolError("the pool is closed; make a new one")
+        one_or_more("batch_size", batch_size), one_or_more("chunk_size", chunk_size)
         pairs, single = as_text_pairs(sentences)
         texts = pairs.texts if isinstance(pairs, Pairs) else pairs
         even = -(-len(texts) // (len(self.workers) * CHUNKS_EACH))

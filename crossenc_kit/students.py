@@ -34,7 +34,8 @@ def make_student(
 
     `layers`: how many, 3 unless said otherwise. `keep`: which, of n layers numbered from 0: "even", k evenly spaced
     ones up to the last, ceil((i + 1) n / k) - 1 for i < k (the map of Jiao et al., "TinyBERT", 2020: 3 of 12 are 3, 7,
-    11); "first" or "last"; or their numbers, from the lowest up. Weights, embeddings, pooler and head are copied:
+    11; where the lowest layer is unlike the others, as in ModernBERT, it and an even choice of these); "first" or
+    "last"; or their numbers, from the lowest up. Weights, embeddings, pooler and head are copied:
     `model` stays as it is and shares no memory. Tokenizer, `max_length`, truncation, activation and the classes' names
     are the same. With another `num_labels` the last matrix of the head is new, drawn from `seed`, and the activation
     the one of a new model.
@@ -76,7 +77,14 @@ def choose_layers(model: CrossEncoder, layers: int | None, keep: str | Iterable[
         raise ValueError(f"a student of {wanted} layers cannot be cut from {model.name!r}, which has {count}")
     if keep not in RULES:
         raise ValueError(f"unknown keep={keep!r}; choose from {', '.join(RULES)}, or give the layers' numbers")
+    if keep == "even" and _first_is_unlike(model.model.get_submodule(place)):
+        return place, [0, *(number + 1 for number in spread(int(wanted) - 1, count - 1))]
     return place, spread(int(wanted), count, keep)
+
+
+def _first_is_unlike(layers: Any) -> bool:
+    """Whether the lowest layer has other weights than the rest, as ModernBERT's has one norm less."""
+    return len({frozenset(layer.state_dict()) for layer in (layers[0], layers[-1])}) > 1
 
 
 def spread(wanted: int, count: int, keep: str = "even") -> list[int]:
@@ -104,6 +112,10 @@ def find_layers(model: CrossEncoder) -> tuple[str, int]:
     """The name of the encoder's list of layers and how many there are; `ValueError` where they cannot be told apart."""
     from torch import nn
 
+    if not isinstance(model, CrossEncoder):
+        raise TypeError(
+            f"a student is cut from a CrossEncoder, got {model!r:.60}: load it with CrossEncoder(...) first"
+        )
     whole, config = model.model, model.config
     if model.backend != "torch":
         raise ValueError(

@@ -21,11 +21,16 @@ from numpy.typing import ArrayLike
 from crossenc_kit.pairs import TARGET_COLUMNS, DataError, Pairs, as_pairs
 from crossenc_kit.parquet import parquet_bytes
 from crossenc_kit.pickled_scores import refuse_pickle
+from crossenc_kit.score_folder import folder_label_names
 from crossenc_kit.score_rows import FROM_RANKS, Key, Scored, a_score, score_rows
 from crossenc_kit.score_shards import write_whole
 from crossenc_kit.tables import write_jsonl
 from crossenc_kit.teachers import with_teacher_scores
 
+LIKE_RANKS = (
+    "its third column is 1, 2, ... for each query, as ranks are, 1 the best; if these are scores, give "
+    'names=("query_id", "document_id", "score")'
+)
 ROUNDING = 1e-4  # what two batches make of one pair: two scores that near are one
 
 
@@ -36,6 +41,7 @@ def read_teacher_scores(
     missing: str = "error",
     gold: bool = False,
     names: Sequence[str] | None = None,
+    label_names: Sequence[str] = (),
     encoding: str = "utf-8",
 ) -> Any:
     """The pairs with a teacher's scores from a file as labels, `(N,)` or `(N, C)`; `gold` as in `with_teacher_scores`.
@@ -45,7 +51,9 @@ def read_teacher_scores(
     negative_score with query_id, positive_id, negative_id, or with the texts query, positive, negative. `names` are
     the columns of a TSV file without a first line of them. Or a run without such a line: TREC's six columns, or MS
     MARCO's three with ranks 1, 2, ... for each query; then the scores are minus the ranks, as a note says, or, where
-    an array is returned, a warning. Three columns with scores need `names`.
+    an array is returned, a warning. Three columns with scores need `names`. Or the folder of a finished job of
+    `score_file`, with ids or texts among the columns it kept. `label_names`: the classes of the C scores in their order
+    (a job's folder tells it), which is brought to the data's as in `with_teacher_scores`.
 
     `pairs`: a `Pairs` whose tags query_id and document_ids (one list a group; or document_id, where every group is
     one pair) are the ids, and whose texts are looked up where there are no ids on both sides. Or a list of N (query
@@ -57,7 +65,11 @@ def read_teacher_scores(
     """
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}; expected 'error' or 'drop'")
-    refuse_pickle(path)
+    if label_names and not isinstance(pairs, Pairs):
+        raise ValueError("label_names are brought to the order of the classes of a Pairs; these pairs have none")
+    folder = os.path.isdir(path)
+    if not folder:
+        refuse_pickle(path)
     records, notes = score_rows(path, names, encoding)
     table = pairs if isinstance(pairs, Pairs) else None
     keys, by = (_plain_keys(pairs), next(iter(records))) if table is None else _keys(table, records)
@@ -74,13 +86,10 @@ def read_teacher_scores(
     scores = np.array([found[row] for row in rows], dtype=float)
     if table is None:
         if FROM_RANKS in notes:  # an array carries no notes
-            warnings.warn(
-                f"{path}: {FROM_RANKS}: its third column is 1, 2, ... for each query, as ranks are, 1 the best; "
-                'if these are scores, give names=("query_id", "document_id", "score")',
-                stacklevel=2,
-            )
+            warnings.warn(f"{path}: {FROM_RANKS}: {LIKE_RANKS}", stacklevel=2)
         return scores
-    taught = with_teacher_scores(table, scores, gold=gold)
+    classes = label_names or (folder_label_names(path) if folder else ())
+    taught = with_teacher_scores(table, scores, gold=gold, label_names=classes)
     return replace(taught, notes=(*taught.notes, *notes))
 
 

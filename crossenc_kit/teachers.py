@@ -27,7 +27,7 @@ from crossenc_kit.arrays import reordered
 from crossenc_kit.evaluation import Scorer
 from crossenc_kit.pairs import DataError, Pairs, as_pairs
 from crossenc_kit.score_shards import open_shards, read_shard, texts_key, write_shard
-from crossenc_kit.scorers import as_scorer
+from crossenc_kit.scorers import as_scorer, owner_of, without_unknown
 
 # Settings that change how long scoring takes, not what comes out: not part of what a cache is looked up by.
 SPEED = {"batch_size", "token_budget", "threads", "num_workers", "show_progress_bar"}
@@ -65,7 +65,7 @@ def cached_scores(
         raise ValueError(f"shard_size must be at least 1 pair, got {shard_size}")
     if getattr(scorer, "depends_on_list", False):
         raise ValueError("the scores of this ensemble depend on the whole list: cache its members' scores, not its own")
-    options, known = dict(settings or {}), _json_settings(settings or {})
+    options, known = without_unknown(scorer, settings or {}, SPEED), _json_settings(settings or {})
     texts = as_pairs(pairs).texts
     place = open_shards(folder, {"teacher": _identity(scorer, teacher), "settings": known})
     return _score_blocks(scorer, texts, place, shard_size, options, show_progress_bar)
@@ -92,7 +92,7 @@ def _score_blocks(
             if scores is None:
                 scores = _score_block(scorer, block, start, options)
                 write_shard(place, key, scores)
-                cut, scored = cut + getattr(_owner(scorer), "truncated", 0), scored + len(block)
+                cut, scored = cut + getattr(owner_of(scorer), "truncated", 0), scored + len(block)
             if parts and scores.shape[1:] != parts[0].shape[1:]:
                 raise DataError(f"{where}: scores of shape {scores.shape[1:]} a pair, before {parts[0].shape[1:]}")
             parts.append(scores)
@@ -145,14 +145,9 @@ def _identity(scorer: Any, name: str | None) -> dict[str, Any]:
     return {"name": name, "fingerprint": None}
 
 
-def _owner(scorer: Any) -> Any:
-    """What a scorer is, or is the method `predict` of."""
-    return getattr(scorer, "__self__", scorer) if getattr(scorer, "__name__", "predict") == "predict" else scorer
-
-
 def _cross_encoder(scorer: Any) -> Any:
     """The `CrossEncoder` that a scorer is, or is the method `predict` of; None for any other scorer."""
-    owner = _owner(scorer)
+    owner = owner_of(scorer)
     return owner if any(kind.__name__ == "CrossEncoder" for kind in type(owner).__mro__) else None
 
 
@@ -163,7 +158,7 @@ def teacher_fingerprint(scorer: Any) -> str:
     scorer that holds it as its `fingerprint`, as a `ScoringPool` does that of its model, this one. Raises `ValueError`
     for any other scorer, and for an activation that is not made of modules of torch.
     """
-    known = getattr(_owner(scorer), "fingerprint", None)
+    known = getattr(owner_of(scorer), "fingerprint", None)
     if isinstance(known, str) and known:
         return known
     model = _cross_encoder(scorer)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from crossenc_kit.malformed import MalformedLines, usable
 from crossenc_kit.pairs import DataError
 from crossenc_kit.run_metrics import check_qrels, check_run, some
-from crossenc_kit.tables import lines_of, write_lines
+from crossenc_kit.tables import first_line, lines_of, write_lines
 
 QUERY_NAMES = ("query-id", "query_id", "qid", "query")
 DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document-id", "document_id", "doc_id", "docid", "pid")
@@ -50,7 +50,7 @@ def read_run(
     """A run from a file of any of these forms, told apart by its first line:
 
     - TREC: `query Q0 document rank score tag`. The score counts, the rank and the tag do not (as in trec_eval);
-    - MS MARCO: `query document rank`, where the score is minus the rank;
+    - MS MARCO: `query document rank`, where the score is minus the rank; a warning where these are not 1, 2, ...;
     - a first line with names, as `query-id corpus-id rank score`, the rest by tabs; without `score` it is minus `rank`.
 
     Raises `DataError` naming file and line for a wrong number of columns, a score that is no finite number, a rank
@@ -59,7 +59,19 @@ def read_run(
     bad = MalformedLines(path, malformed)
     run = run_of(path, bad, encoding)
     bad.warn(stacklevel=2)
+    if len(first_line(path, encoding).split()) == 3 and not bad.count and (odd := unlike_ranks(run)):
+        warnings.warn(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best", stacklevel=2)
     return run
+
+
+def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
+    """The first query of a run by ranks whose ranks are not 1, 2, ..., in words; "" where all are."""
+    for query, own in run.items():
+        ranks = sorted(-score for score in own.values())
+        if ranks != list(range(1, len(ranks) + 1)):
+            first = ", ".join(f"{rank:g}" for rank in ranks[:5]) + ", ..." * (len(ranks) > 5)
+            return f"query {query!r} has {len(ranks)} documents, with the ranks {first}"
+    return ""
 
 
 def run_of(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> dict[str, dict[str, float]]:

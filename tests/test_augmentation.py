@@ -13,7 +13,9 @@ from crossenc_kit import (
     CrossEncoder,
     DataError,
     Pairs,
+    ScoringPool,
     bi_encoder_scorer,
+    ensemble,
     evaluate_correlation,
     join_pairs,
     label_pairs,
@@ -146,6 +148,15 @@ class TestLabels:
         assert silver.label_names == data.label_names
         assert np.allclose(silver.labels, model.predict(data.texts)[:, [1, 2, 0]])
         assert label_pairs(model, data.texts).label_names == model.label_names
+        pytest.importorskip("sentence_transformers")
+        model.save_pretrained(tmp_path / "model")
+        from sentence_transformers import CrossEncoder as Peer
+
+        peer = Peer(str(tmp_path / "model"), device="cpu")
+        for other in (model.predict, ensemble([model]), peer, peer.predict):
+            assert label_pairs(other, data).labels == pytest.approx(silver.labels, abs=1e-6)
+        with ScoringPool(model, processes=1) as pool:
+            assert label_pairs(pool, data).labels == pytest.approx(silver.labels, abs=1e-6)
         with pytest.raises(DataError, match=r"the teacher's classes are neutral, .*, the data's no, perhaps, yes"):
             label_pairs(model, Pairs(["a"], ["b"], np.array([0]), label_names=("no", "perhaps", "yes")))
 

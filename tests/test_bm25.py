@@ -175,6 +175,7 @@ class TestBM25:
             ({"k": True}, "k is True; expected a whole number"),
             ({"method": "bm26"}, "method is 'bm26'; expected one of lucene, robertson"),
             ({"k1": -1}, "k1 is -1 and b is 0.75"),
+            ({"k1": 0, "method": "bm25+"}, r'k1 is 0, which method="bm25\+" divides by'),
             ({"b": 2}, "k1 is 1.5 and b is 2"),
             ({"stop_words": "klingon"}, "stop_words is 'klingon'"),
         ):

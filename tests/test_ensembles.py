@@ -23,6 +23,32 @@ def minus_lengths(pairs):
     return [-10.0 * len(right) for _, right in pairs]
 
 
+class Classes:
+    """A scorer of three classes whose scores of the pair in row r are r, r + 0.1 and r + 0.2 for a, b and c."""
+
+    def __init__(self, *names):
+        self.label_names = names
+
+    def predict(self, pairs):
+        value = {"a": 0.0, "b": 0.1, "c": 0.2}
+        return np.array([[row + value.get(name, 9) for name in self.label_names] for row in range(len(pairs))])
+
+
+class TestClasses:
+    def test_members_are_brought_to_one_order(self):
+        both = ensemble([Classes("c", "a", "b"), Classes("a", "b", "c").predict])
+        assert both.label_names == ("c", "a", "b")
+        assert both(PAIRS[:2]) == pytest.approx(np.array([[0.2, 0.0, 0.1], [1.2, 1.0, 1.1]]))
+        unnamed = ensemble([lambda pairs: np.zeros((len(pairs), 3)), Classes("b", "c", "a")])
+        assert unnamed.label_names == ("b", "c", "a")
+        assert unnamed(PAIRS[:1]) == pytest.approx(np.array([[0.05, 0.1, 0.0]]))
+        assert ensemble([lengths, minus_lengths]).label_names == ()
+
+    def test_other_classes(self):
+        with pytest.raises(ValueError, match="member 1 has the classes a, b, d, member 0 a, b, c: not the same"):
+            ensemble([Classes("a", "b", "c"), Classes("a", "b", "d")])
+
+
 class TestByHand:
     def test_mean(self):
         assert ensemble(SCORES).tolist() == [6.5, 15.5, 11, 6]

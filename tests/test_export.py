@@ -257,3 +257,10 @@ def test_without_what_the_exporter_needs(model, tmp_path, monkeypatch, package):
     ):
         export_model(model, tmp_path / "fast", "onnx", pairs=MANY)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_export_is_made_of_is_said_before_the_work(tmp_path):
+    with pytest.raises(TypeError, match=r"an export is made of a CrossEncoder, got 'tiny': load it"):
+        export_model("tiny", tmp_path / "fast", pairs=MANY)
+    with pytest.raises(ValueError, match="repeats must be a whole number, 1 or more, got 0"):
+        export_model(CrossEncoder("tiny", num_labels=1, seed=0), tmp_path / "fast", pairs=MANY, repeats=0)

@@ -281,3 +281,8 @@ def test_a_loss_that_is_not_finite_stops_at_once(made):
         match_layers(student, teacher, sentences(4), config=CONFIG)
     assert same(before, weights(student))
     assert student.config._attn_implementation == teacher.config._attn_implementation == "sdpa"
+
+
+def test_names_are_no_models():
+    with pytest.raises(TypeError, match=r"the student is no CrossEncoder, but 'a': load it"):
+        match_layers("a", "b", [("x", "y")])

@@ -40,7 +40,7 @@ LEVELS = {
     **dict.fromkeys(["classification", "explain", "sentence_transformers_evaluators"], 2),
     "ensembles": 1,
     "score_shards": 1,
-    **{"teachers": 2, "pickled_scores": 1, "score_rows": 3, "teacher_files": 4, "augmentation": 3},
+    **{"teachers": 2, "pickled_scores": 1, "score_rows": 4, "teacher_files": 5, "augmentation": 3},
     "malformed": 1,
     **dict.fromkeys(["collection", "trec", "text_streams", "candidate_rows"], 2),
     **dict.fromkeys(["ranking_readers", "candidates"], 3),

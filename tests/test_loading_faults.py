@@ -157,3 +157,30 @@ def test_a_length_beyond_the_positions_is_refused_where_there_are_some(tmp_path)
             loading.longest_input(classifier(family), None, most + 1)
     assert loading.longest_input(classifier("xlnet"), None, 5000) == 5000
     assert loading.longest_input(classifier("modernbert"), None, 5000) == 5000  # rotary: no table
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    asked = []
+
+    def unreachable(folder, name, **options):
+        if options.get("local_files_only") or not options.get("_raise_exceptions_for_connection_errors", True):
+            return
+        asked.append(name)
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr("transformers.utils.cached_file", unreachable)
+    with pytest.raises(OSError, match="couldn't connect"):
+        loading.find_origin("nobody/nothing", {})
+    assert asked == ["modules.json"]
+
+
+def test_what_is_in_the_cache_loads_without_the_hub(monkeypatch):
+    """A model that was loaded before: its other files are asked of the cache alone."""
+
+    def unreachable(folder, name, **options):
+        if options.get("local_files_only"):
+            return "there" if name == "config.json" else None
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr("transformers.utils.cached_file", unreachable)
+    assert loading.find_origin("somebody/something", {}).where == {"local_files_only": True}

@@ -196,13 +196,19 @@ class TestComparison:
         assert (found.wins, found.ties, found.losses, found.p) == (0, 1, 0, 1)
 
 
+def test_a_metric_may_be_named_with_its_k():
+    short, full = (evaluate_ranking(FIRST, QRELS, metric=name, k=3, resamples=0) for name in ("mrr", "mrr@3"))
+    assert short.means == full.means
+    assert next(iter(full.means)) == "mrr@3"
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             (
-                {"metric": "ndcg@10"},
-                r"^metric must be one of ndcg, mrr, map, recall, success, which have k=10; got 'ndcg@",
+                {"metric": "ndcg@5"},
+                r"^metric must be one of ndcg, mrr, map, recall, success, which have k=10; got 'ndcg@5'",
             ),
             ({"queries_without_hit": "drop"}, r"^queries_without_hit must be one of zero, leave_out; got 'drop'$"),
             ({"ties": "input"}, "ties must be one of trec_eval, order_free"),
@@ -211,6 +217,8 @@ class TestErrors:
             ({"k": 0}, "^k must be a whole number of at least 1, got 0$"),
             ({"k": 2.5}, r"^k must be a whole number of at least 1, got 2\.5$"),
             ({"first_stage": FIRST, "baselines": {"first stage": FIRST}}, "a baseline is called 'first stage'"),
+            ({"baselines": {"model": FIRST}}, "a baseline is called 'model', as another row of the table is"),
+            ({"baselines": {"ceiling": FIRST}}, "a baseline is called 'ceiling'"),
         ],
     )
     def test_options(self, options, message):

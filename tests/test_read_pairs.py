@@ -121,6 +121,9 @@ class TestReadPairs:
 
     def test_a_file_without_a_header(self, tmp_path):
         path = write(tmp_path / "a.tsv", "A cat sleeps.\tA cat naps.\nIt rains.\tIt pours.\n")
+        write(tmp_path / "b.tsv", "what is a kettle\tkettles boil water\ncats\tdogs\n")
+        with pytest.raises(DataError, match=r"b\.tsv, line 1: 'what is a kettle' looks like a text, not the name"):
+            read_pairs(tmp_path / "b.tsv")
         with pytest.raises(DataError, match=r"a\.tsv, line 1: 'A cat sleeps\.' looks like a text, not the name"):
             read_pairs(path)
 

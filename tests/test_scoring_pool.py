@@ -101,7 +101,22 @@ def test_a_pool_with_an_activation_of_the_caller_s_own_needs_a_name(pool, tmp_pa
     assert len(cached_scores(pool, PAIRS, tmp_path, teacher="three times")) == 10
 
 
-def test_a_failure_in_a_process_is_told_with_its_traceback(pool_of_classes):
+def test_sizes_that_make_no_sense_cost_no_process(pool_of_classes):
+    for options in ({"batch_size": 0}, {"chunk_size": -1}, {"chunk_size": 2.5}):
+        with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
+            pool_of_classes.predict(PAIRS, **options)
+    assert pool_of_classes.predict(PAIRS[:3], chunk_size=1).shape == (3, 3)
+
+
+def test_settings_of_speed_that_a_pool_has_not_are_left_out_of_the_call(pool_of_classes, tmp_path):
+    cached = cached_scores(pool_of_classes, PAIRS, tmp_path, settings={"threads": 1, "batch_size": 4})
+    np.testing.assert_allclose(cached, pool_of_classes.predict(PAIRS), atol=1e-6)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
+        cached_scores(pool_of_classes, PAIRS, tmp_path, settings={"depth": 1})
+
+
+def test_a_failure_in_a_process_is_told_with_its_traceback(pool_of_classes, monkeypatch):
+    monkeypatch.setattr("crossenc_kit.scoring_pool.one_or_more", lambda name, value: value)  # only the process sees it
     with pytest.raises(PoolError, match=r"on cpu, failed: ValueError: a batch has at least one row, got 0") as error:
         pool_of_classes.predict(PAIRS, batch_size=0)
     assert "in length_batches" in str(error.value.__cause__)

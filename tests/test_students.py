@@ -248,12 +248,22 @@ def test_layers_that_share_their_weights_cannot_be_chosen_from(teachers):
         make_student(teachers("albert"), 2)
 
 
-def test_a_first_layer_of_a_kind_of_its_own_has_to_stay(teachers):
+def test_a_first_layer_of_a_kind_of_its_own_stays(teachers):
+    teacher = teachers("modernbert")  # of five layers
+    assert make_student(teacher).card["layers"] == [0, 2, 4]
+    assert make_student(teacher, 1).card["layers"] == [0]
     message = (
-        r"layers 1, 3, 4 cannot stand in the places 0 to 2 .*layers\.0\.attn_norm\.weight is in only one of the two"
+        r"layers 2, 3, 4 cannot stand in the places 0 to 2 .*layers\.0\.attn_norm\.weight is in only one of the two"
     )
     with pytest.raises(ValueError, match=message):
-        make_student(teachers("modernbert"))
+        make_student(teacher, keep="last")
+    student = make_student(teacher, keep=[0, 3, 4])
+    assert student.config.num_hidden_layers == 3
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match=r"a student is cut from a CrossEncoder, got 'tiny': load it"):
+        make_student("tiny")
 
 
 def test_an_adapter_is_merged_first():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from teacher_score_files import IDS, TEXTS
+from teacher_score_files import BY_ID, IDS, TEXTS, json_lines
 
-from crossenc_kit import DataError, Pairs, read_teacher_scores, write_teacher_scores
+from crossenc_kit import CrossEncoder, DataError, Pairs, read_teacher_scores, score_file, write_teacher_scores
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\t\n"), max_size=6)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:the head of 'tiny' is new")
 
 
 class TestWriting:
@@ -45,6 +50,31 @@ class TestWriting:
         pairs = [("a", "b"), ("a", "b"), ("c", "d")]
         write_teacher_scores(tmp_path / "s.tsv", pairs, scores)
         assert read_teacher_scores(tmp_path / "s.tsv", pairs).tolist() == scores
+
+    def test_a_bulk_job_is_read_from_its_folder(self, tmp_path):
+        pytest.importorskip("pyarrow")
+        model = CrossEncoder("tiny", label_names=("no", "maybe", "yes"), seed=0, device="cpu")
+        rows = [{"query_id": q, "document_id": d, "query": q, "document": d} for q, d, _ in BY_ID]
+        job, columns = json_lines(tmp_path / "pairs.jsonl", rows), ["query_id", "document_id"]
+        score_file(model, job, f"{tmp_path}/job/", keep=columns, shard_rows=2, progress=False)
+        raw = model.predict([(q, d) for q, d, _ in BY_ID])
+        keys = [(q, d) for q, d, _ in BY_ID]
+        assert read_teacher_scores(tmp_path / "job", keys[::-1]) == pytest.approx(raw[::-1], abs=1e-6)
+        data = replace(IDS, label_names=("yes", "no", "maybe"))  # the job's classes come in the data's order
+        read = read_teacher_scores(tmp_path / "job", data)
+        assert read.labels == pytest.approx(raw[:, [2, 0, 1]], abs=1e-6)
+        assert read.label_names == data.label_names
+        score_file(model, job, f"{tmp_path}/other/", progress=False)  # keeps neither ids nor texts
+        with pytest.raises(DataError, match="query_id, document_id and score"):
+            read_teacher_scores(tmp_path / "other", keys)
+
+    def test_the_order_of_the_classes_is_told(self, tmp_path):
+        data = replace(TEXTS, label_names=("yes", "no"))
+        write_teacher_scores(tmp_path / "s.jsonl", data, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        read = read_teacher_scores(tmp_path / "s.jsonl", data, label_names=("no", "yes"))
+        assert read.labels.tolist() == [[2, 1], [4, 3], [6, 5]]
+        with pytest.raises(ValueError, match="label_names are brought to the order of the classes of a Pairs"):
+            read_teacher_scores(tmp_path / "s.jsonl", data.texts, label_names=("no", "yes"))
 
     def test_texts_that_a_form_cannot_hold(self, tmp_path):
         odd = [("a", "b"), ("a\tb", "c")]

@@ -38,8 +38,17 @@ class TestReadRun:
         assert list(run["007"]) == ["d2", "d1"]
 
     def test_ms_marco_has_ranks_only(self, tmp_path):
-        path = write(tmp_path / "run.tsv", "1048585\t7187155\t1\n1048585\t7187157\t2\n2\t4339068\t1000\n")
-        assert read_run(path) == {"1048585": {"7187155": -1.0, "7187157": -2.0}, "2": {"4339068": -1000.0}}
+        path = write(tmp_path / "run.tsv", "1048585\t7187155\t1\n1048585\t7187157\t2\n2\t4339068\t1\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_run(path) == {"1048585": {"7187155": -1.0, "7187157": -2.0}, "2": {"4339068": -1.0}}
+
+    @pytest.mark.parametrize(("numbers", "told"), [("25 3", "3, 25"), ("1 1", "1, 1")])
+    def test_three_columns_that_may_be_scores_or_grades(self, tmp_path, numbers, told):
+        first, second = numbers.split()
+        path = write(tmp_path / "s.tsv", f"q1\td1\t{first}\nq1\td2\t{second}\n")
+        with pytest.warns(UserWarning, match=f"query 'q1' has 2 documents, with the ranks {told}: .* read as a rank"):
+            read_run(path)
 
     def test_names_in_the_first_line(self, tmp_path):
         rows = [("query-id", "corpus-id", "rank", "score"), ("007", "an id", "1", "20.5"), ("007", "d1", "2", "19")]

@@ -14,6 +14,17 @@ from crossenc_kit.checkpoint import CheckpointError
 from crossenc_kit.model import TruncationWarning
 
 
+def test_what_would_not_come_in_shards_is_said(tmp_path, model, pairs):
+    with pytest.raises(ValueError, match=r"shard_rows is of a folder, and .*scores is a file: end its name with /"):
+        score_file(model, pairs, tmp_path / "scores", shard_rows=2)
+    for name in ("scores.csv", "scores.tsv.gz"):
+        with pytest.raises(ValueError, match="scores are written as lines of JSON"):
+            score_file(model, pairs, tmp_path / name)
+    score_file(model, pairs, tmp_path / "scores", progress=False)
+    with pytest.raises(CheckpointError, match="scores is a file, not a folder of scores"):
+        read_scores(tmp_path / "scores")
+
+
 def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):
     path = write_lines(tmp_path / "pairs.jsonl", [*ROWS[:3], {"left": "a"}, {"left": 7, "right": "b"}])
     with pytest.raises(
