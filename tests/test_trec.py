@@ -49,6 +49,10 @@ class TestReadRun:
         path = write(tmp_path / "s.tsv", f"q1\td1\t{first}\nq1\td2\t{second}\n")
         with pytest.warns(UserWarning, match=f"query 'q1' has 2 documents, with the ranks {told}: .* read as a rank"):
             read_run(path)
+        named = write(tmp_path / "named.tsv", f"qid\tpid\tscore\nq1\td1\t{first}\nq1\td2\t{second}\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_run(named) == {"q1": {"d1": float(first), "d2": float(second)}}
 
     def test_names_in_the_first_line(self, tmp_path):
         rows = [("query-id", "corpus-id", "rank", "score"), ("007", "an id", "1", "20.5"), ("007", "d1", "2", "19")]
