@@ -5,6 +5,7 @@ is meant to be read; each file has one idea and imports only from files above it
 
     arrays            what a metric takes
     ranking_checks    what a loss of lists takes
+    adapters          PEFT: wrap, save, merge
     pairs             the nouns: an example, a group of pairs, what counts as a text or a label
     metrics           arrays in, floats out: Pearson, Spearman, bootstrap interval
     classification_metrics  accuracy, F1, average precision, best threshold
@@ -28,8 +29,8 @@ is meant to be read; each file has one idea and imports only from files above it
     measuring         interleaved runs, medians and spread, memory
     progress          how far a long job is
     truncation        which text of a pair is cut
-    adapters          PEFT: wrap, save, merge
     scorers           functions and models as scorers, raw scores
+    quantization      int8 layers, a scale for every row
     losses            scores and labels in, scalar out
     ensembles         several scorers as one
     tables            files become rows
@@ -45,7 +46,6 @@ is meant to be read; each file has one idea and imports only from files above it
     records           what a run leaves in its folder
     loading           a name becomes model, tokenizer, activation
     drift             how far a faster form moves the scores
-    quantization      int8 layers, a scale for every row
     onnx_session      a classifier in an ONNX file
     export_reports    what a folder with exports holds
     live              curves, while training and after it

@@ -110,7 +110,7 @@ def has_exact_product() -> bool:
 
 
 def quantize(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
-    """Turn the encoder's linear layers and word embeddings of a sequence classifier into int8, in place; return it.
+    """Turn the linear layers and word embeddings of an encoder, or a classifier's, into int8, in place; return it.
 
     The pooler and the head stay in float32: they see one row a pair, and may still be calibrated. `ranges`: what
     `input_ranges` gives. Raises `ValueError` for a model with an adapter, or whose encoder has no linear layers.
@@ -132,8 +132,8 @@ def quantize(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
 
 
 def linear_layers(model: Any) -> dict[str, nn.Linear]:
-    """The linear layers of a classifier's encoder, without its pooler, by name."""
-    prefix = f"{model.base_model_prefix}."
+    """The linear layers of an encoder, or of a classifier's, without its pooler, by name."""
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     named = ((name, m) for name, m in model.named_modules() if name.startswith(prefix) and isinstance(m, nn.Linear))
     return {name: module for name, module in named if "pooler" not in name.split(".")}
 

@@ -15,11 +15,11 @@ PACKAGE = Path(crossenc_kit.__file__).parent
 
 # A file imports only from files of lower levels. Levels are those of the map in crossenc_kit/__init__.py.
 LEVELS = {
-    **dict.fromkeys(["arrays", "ranking_checks"], -1),  # below even the metrics and the losses
+    **dict.fromkeys(["adapters", "arrays", "ranking_checks"], -1),  # below even the metrics and the losses
     **dict.fromkeys(["pairs", "metrics", "backbones", "history", "figures", "folders", "cards", "parameters"], 0),
     **dict.fromkeys(["training_config", "workers", "optimization", "processes", "products"], 0),
     **dict.fromkeys(["classification_metrics", "calibration", "comparison", "ranking_metrics"], 0),
-    **dict.fromkeys(["activations", "adapters", "ranking_losses", "scorers"], 0),
+    **dict.fromkeys(["activations", "quantization", "ranking_losses", "scorers"], 0),
     **dict.fromkeys(
         [
             "losses",
@@ -63,7 +63,7 @@ LEVELS = {
     **dict.fromkeys(["label_checks", "in_batch"], 2),
     **dict.fromkeys(["model", "micro_batches"], 3),
     **{"layer_losses": 0, "distillation": 3, "students": 4, "layer_maps": 5, "layer_matching": 6},
-    **{"drift": 1, "quantization": 1, "onnx_session": 1, "export_reports": 1},
+    **{"drift": 1, "onnx_session": 1, "export_reports": 1},
     **{"onnx_graph": 2, "backends": 3, "export": 4},
     "training_run": 4,
     **dict.fromkeys(["resume", "cached"], 5),

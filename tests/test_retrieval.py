@@ -124,6 +124,16 @@ class TestDense:
         np.testing.assert_allclose(encode(TEXTS, threads=2), vectors, atol=1e-6)
         assert encode([]).shape == (0, vectors.shape[1])
 
+    def test_int8_vectors_turn_little(self, peer):
+        exact, whole = encoder("minilm")(TEXTS), encoder("minilm", int8=True)
+        vectors = whole(TEXTS)
+        cosines = (exact * vectors).sum(1)
+        assert 0.98 < cosines.min() < 1
+        assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 0.05
+        alone = np.stack([whole([text])[0] for text in TEXTS])  # padding moves a last bit, which may round otherwise
+        np.testing.assert_allclose(alone, vectors, atol=0.01)
+        np.testing.assert_allclose(encoder("minilm")(TEXTS), exact, atol=1e-7)  # another model than the exact one
+
     def test_loading_says_nothing(self, capfd, caplog):
         encoder.cache_clear()
         with caplog.at_level(logging.WARNING):

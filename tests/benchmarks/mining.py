@@ -36,7 +36,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     queries, documents, qrels, source = load_data(settings)
     print(f"{source}: {len(queries):,} queries, {len(documents):,} passages, {settings.num_negatives} negatives each")
-    encode = encoder(settings.model)
+    encode = encoder(settings.model, int8=settings.int8)
     encode(["a text"])  # what loads at the first call is not measured
     indexes: dict[str, Callable[[], Any]] = {"bm25": partial(bm25_index, documents)}
     indexes["dense"] = partial(dense_index, documents, encode)
@@ -110,6 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--first-stages", nargs="+", choices=["bm25", "dense"], default=["bm25", "dense"])
     parser.add_argument("--model", default="minilm", help="of the dense vectors")
+    parser.add_argument("--int8", action="store_true", help="dense vectors by layers in int8")
     parser.add_argument("--json", default=None)
     return parser.parse_args()
 
