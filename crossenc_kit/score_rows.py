@@ -16,7 +16,7 @@ from crossenc_kit.parquet import is_parquet, rows_of_file
 from crossenc_kit.readers import text_columns
 from crossenc_kit.score_folder import read_scores
 from crossenc_kit.tables import first_line, read_table, read_tsv
-from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of, unlike_ranks
+from crossenc_kit.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of, run_width, unlike_ranks
 
 SCORE_NAMES = ("score", "scores", "teacher_score", "label", "labels")  # beside a score, a label may be the gold one
 TRIPLE = (("positive_score", "positive_id", "positive"), ("negative_score", "negative_id", "negative"))
@@ -37,7 +37,7 @@ def score_rows(
     `names`: the columns of a TSV file without a line of names. Raises `DataError` where the columns are not known.
     """
     folder = os.path.isdir(path)
-    width = 0 if folder or is_parquet(path) or names is not None else _run_width(path, encoding)
+    width = 0 if folder or is_parquet(path) or names is not None else run_width(path, encoding)
     if width:
         scored = _of_run(path, encoding) if width == 6 else _of_ranks(path, encoding)
         return {"ids": partial(_scored, path, scored)}, (FROM_RANKS,) if width == 3 else ()
@@ -58,15 +58,6 @@ def _only_names(path: str | os.PathLike, names: Sequence[str] | None, encoding: 
     """What to do about a file without rows: its one line may be a row."""
     cells = first_line(path, encoding).split("\t") if names is None and not is_parquet(path) else []
     return f" below the names {', '.join(cells)[:200]}; if that line is a row, give names=" if any(cells) else ""
-
-
-def _run_width(path: str | os.PathLike, encoding: str) -> int:
-    """6 where the first line is one of a run, with a number in the fifth column; 3 with one in the third; else 0."""
-    cells = first_line(path, encoding).split()
-    try:
-        return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
-    except ValueError:
-        return 0
 
 
 def _of_run(path: str | os.PathLike, encoding: str) -> dict[str, dict[str, float]]:

@@ -59,10 +59,18 @@ def read_run(
     bad = MalformedLines(path, malformed)
     run = run_of(path, bad, encoding)
     bad.warn(stacklevel=2)
-    cells = first_line(path, encoding).split()
-    if len(cells) == 3 and cells[2].isdecimal() and not bad.count and (odd := unlike_ranks(run)):
+    if run_width(path, encoding) == 3 and not bad.count and (odd := unlike_ranks(run)):
         warnings.warn(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best", stacklevel=2)
     return run
+
+
+def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
+    """6 where the first line is one of a run, with a number in the fifth column; 3 with one in the third; else 0."""
+    cells = first_line(path, encoding).split()
+    try:
+        return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
+    except ValueError:
+        return 0
 
 
 def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
