@@ -27,11 +27,6 @@ def pool(model):
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("model") / "three", label_names=("no", "perhaps", "yes"))
-
-
-@pytest.fixture(scope="module")
 def pool_of_classes(classes):
     with ScoringPool(classes.folder, devices=["cpu"]) as pool:
         yield pool
