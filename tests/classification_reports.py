@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from crossenc_kit.classification import evaluate_classification
-from crossenc_kit.pairs import Pairs
+from crossenc_kit.data.pairs import Pairs
+from crossenc_kit.evaluation.classification import evaluate_classification
 
 NLI = ("entailment", "neutral", "contradiction")
 # Predicted 0, 0, 1, 2, 2 of the labels 0, 1, 1, 2, 0: three of five are right.

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.backbones import tiny_folder, tiny_vocabulary
-from crossenc_kit.batches import Tokens, tokenize
-from crossenc_kit.packed import Padding, padding_of
+from crossenc_kit.models.backbones import tiny_folder, tiny_vocabulary
+from crossenc_kit.models.packed import Padding, padding_of
+from crossenc_kit.models.tokens import Tokens, tokenize
 
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g"), ("Ġ", "a"), ("r", "e")]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]  # as RoBERTa's: the padding token's id is 1

@@ -7,15 +7,8 @@ import pytest
 import torch
 from torch import tensor
 
-from crossenc_kit.ranking_losses import (
-    RANKING_LOSSES,
-    WEIGHTINGS,
-    approx_ndcg,
-    kl_divergence,
-    lambda_loss,
-    margin_mse,
-    multiple_negatives,
-)
+from crossenc_kit.losses.listwise import RANKING_LOSSES, approx_ndcg, kl_divergence, multiple_negatives
+from crossenc_kit.losses.pairwise import WEIGHTINGS, lambda_loss, margin_mse
 
 CASES = {
     **RANKING_LOSSES,

@@ -11,7 +11,7 @@ from small_runs import digest, run, up_and_down, without_seconds
 
 from crossenc_kit import TrainingConfig
 from crossenc_kit.history import History
-from crossenc_kit.run_guard import read_status
+from crossenc_kit.jobs import read_status
 
 # 5 steps an epoch, the last of them short; several micro-batches a step; dropout on.
 CONFIG = TrainingConfig(batch_size=5, epochs=3, learning_rate=1e-3, token_budget=70, save_steps=3)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, loss_with, read_sts, train
-from crossenc_kit.optimization import adamw
-from crossenc_kit.optimizer_state import optimizer_tensors
+from crossenc_kit.training.checkpoint import optimizer_tensors
+from crossenc_kit.training.optimization import adamw
 
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossenc_kit.pairs import Pairs
+from crossenc_kit.data.pairs import Pairs
 
 
 def table():

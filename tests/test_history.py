@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossenc_kit import __version__
-from crossenc_kit.history import History, describe_device, dumps, plain, provenance, write_json
+from crossenc_kit.files import dumps, plain, write_json
+from crossenc_kit.history import History, describe_device, provenance
 
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.none() | st.booleans() | NUMBERS | st.text() | st.lists(st.integers() | st.text())

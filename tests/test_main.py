@@ -7,8 +7,9 @@ import nbformat
 import pytest
 
 import crossenc_kit
-from crossenc_kit import __main__ as command
+from crossenc_kit import __main__
 from crossenc_kit.__main__ import main
+from crossenc_kit.lab import doctor
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def folder(tmp_path, monkeypatch):
     parameters = 'seed = 1  # any\nfails = False  # or not\noutput_dir = ""  # where the record goes'
     first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     sources = [
-        'from crossenc_kit.records import start_run\nrecord = start_run("small", globals(), output_dir)',
+        'from crossenc_kit.lab.records import start_run\nrecord = start_run("small", globals(), output_dir)',
         "from matplotlib.figure import Figure\nrecord.figure(Figure(), 'curve', alt='nothing')",
         "assert not fails, 'as asked'",
         "record.finish({'value': seed / 3, 'test': {'pairs': 7}});",
@@ -106,7 +107,7 @@ def test_an_unforeseen_error_says_its_type_and_how_to_see_more(monkeypatch, caps
     def broken(options):
         raise KeyError("x")
 
-    monkeypatch.setattr(command, "results", broken)
+    monkeypatch.setattr(__main__, "results", broken)
     assert main(["results"]) == 2
     assert capsys.readouterr().err == "crossenc-kit: KeyError: 'x' (--debug shows where)\n"
 
@@ -123,7 +124,7 @@ def test_the_lines_of_an_error_are_joined_as_sentences(monkeypatch, capsys, mess
     def broken(options):
         raise ValueError(message)
 
-    monkeypatch.setattr(command, "results", broken)
+    monkeypatch.setattr(__main__, "results", broken)
     assert main(["results"]) == 2
     assert capsys.readouterr().err == f"crossenc-kit: {line}\n"
 
@@ -132,7 +133,7 @@ def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "results", interrupted)
+    monkeypatch.setattr(__main__, "results", interrupted)
     assert main(["results"]) == 130
     assert capsys.readouterr().err == "crossenc-kit: interrupted\n"
 
@@ -169,13 +170,14 @@ def test_doctor_checks_what_is_here(capsys):
 
 
 def test_doctor_names_what_is_missing_and_the_command_that_fixes_it(monkeypatch, capsys):
-    from crossenc_kit import backbones
+    from crossenc_kit import errors
+    from crossenc_kit.models import backbones
 
     def damaged():
-        raise backbones.BackboneError("the sha256 differs")
+        raise errors.BackboneError("the sha256 differs")
 
     for name in ("_data", "_jupyter", "_cache"):
-        monkeypatch.setattr(command, name, lambda: (True, "fine", ""))
+        monkeypatch.setattr(doctor, name, lambda: (True, "fine", ""))
     monkeypatch.setattr(backbones, "offline_weights", lambda: None)
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
@@ -192,8 +194,8 @@ def test_doctor_survives_a_check_that_breaks(monkeypatch, capsys):
         raise RuntimeError("no driver")
 
     for name in ("_python", "_package", "_weights", "_data", "_jupyter", "_cache"):
-        monkeypatch.setattr(command, name, lambda: (True, "fine", ""))
-    monkeypatch.setattr(command, "_torch", breaks)
+        monkeypatch.setattr(doctor, name, lambda: (True, "fine", ""))
+    monkeypatch.setattr(doctor, "_torch", breaks)
     breaks.__name__ = "_torch"
     assert main(["doctor"]) == 1
     assert "missing  torch: RuntimeError: no driver\n" in capsys.readouterr().out
@@ -203,7 +205,7 @@ def test_doctor_finds_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub")
     (tmp_path / "file").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "file" / "cache"))
-    there, what, fix = command._cache()
+    there, what, fix = doctor._cache()
     assert not there
     assert "Not a directory" in what
     assert "HF_HOME" in fix
@@ -214,7 +216,7 @@ def test_doctor_finds_a_kernel_of_another_python(monkeypatch):
     monkeypatch.setattr(
         spec, "get_kernel_spec", lambda name: spec.KernelSpec(argv=["/opt/other/bin/python", "-m", "x"])
     )
-    there, what, fix = command._jupyter()
+    there, what, fix = doctor._jupyter()
     assert not there
     assert "starts /opt/other/bin/python" in what
     assert "ipykernel install" in fix

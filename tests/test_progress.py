@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from crossenc_kit import progress
-from crossenc_kit.progress import Progress, duration, rate_text
+from crossenc_kit import jobs
+from crossenc_kit.jobs import Progress, duration, rate_text
 
 
 class Terminal(io.StringIO):
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from crossenc_kit import CrossEncoder, bm25_run, cached_scores, mine_hard_negatives, read_ranking, rerank
-from crossenc_kit.augmentation import label_pairs
-from crossenc_kit.long_documents import chunked, score_chunks
-from crossenc_kit.ranking import rank_candidates
-from crossenc_kit.ranking_evaluators import evaluate_collections
+from crossenc_kit.data.documents import rank_candidates
+from crossenc_kit.distillation.augmentation import label_pairs
+from crossenc_kit.evaluation.reranking import evaluate_collections
+from crossenc_kit.inference.long_documents import chunked, score_chunks
 from crossenc_kit.scorers import as_scorer, raw_options, raw_scorer, saturates
 
 PAIRS = [("how long to boil an egg", "Seven minutes."), ("how long to boil an egg", "Paint it with a brush.")]
@@ -111,7 +111,7 @@ class TestWhereDocumentsAreOrdered:
         assert chunked(far, unit="tokens")(PAIRS) == pytest.approx(raw)
 
     def test_evaluators_of_the_older_call_style(self, far):
-        from crossenc_kit.sentence_transformers_reranking import CERerankingEvaluator
+        from crossenc_kit.sentence_transformers.reranking import CERerankingEvaluator
 
         raw = far.predict([("egg", text) for text in TEXTS.values()], activation_fn="identity")
         texts = [list(TEXTS.values())[place] for place in np.argsort(raw)]  # the worst first

@@ -13,7 +13,7 @@ from families import pairs_of_all_lengths, save_classifier, words
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.temperature import last_layer
+from crossenc_kit.evaluation.calibration import last_layer
 
 TRAVELLERS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "deberta-v2", "modernbert", "albert", "mpnet"]
 BY_FAMILY = pytest.mark.parametrize("family", TRAVELLERS)

@@ -27,7 +27,7 @@ from imports import compare_imports
 from measure import check_equal, check_precise, table
 from workloads import BATCH_SIZE, Work, load_work
 
-from crossenc_kit.measuring import MEBIBYTE, Comparison, in_own_process, interleave, peak_memory
+from crossenc_kit.inference.timing import MEBIBYTE, Comparison, in_own_process, interleave, peak_memory
 
 SIDES = ("ours", "theirs")
 PRECISIONS = ("fp32", "bf16")
@@ -53,7 +53,7 @@ def main() -> None:
     print(table(comparisons))
     print("Medians (least to most); gain: ratio of the medians (least to most of the neighbouring runs).")
     if settings.json:
-        from crossenc_kit.history import write_json
+        from crossenc_kit.files import write_json
 
         record["comparisons"] = [comparison.record() for comparison in comparisons]
         print(f"written to {write_json(settings.json, record)}")
@@ -85,7 +85,7 @@ def describe_machine(settings: argparse.Namespace, work: Work) -> dict[str, Any]
     import torch  # noqa: F401  (before `provenance`, which describes the device through it)
 
     from crossenc_kit.history import provenance
-    from crossenc_kit.products import has_faster_product
+    from crossenc_kit.models.products import has_faster_product
 
     load = os.getloadavg()[0]
     record = provenance(settings.device, load_average=load, work=work.describe(), settings=vars(settings))
@@ -182,7 +182,7 @@ def train_theirs(model: Any, work: Work, device: str, precision: str) -> np.ndar
     from sentence_transformers.cross_encoder import CrossEncoderDataCollator
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
-    from crossenc_kit.optimization import adamw, parameter_groups
+    from crossenc_kit.training.optimization import adamw, parameter_groups
 
     collate, loss_function = CrossEncoderDataCollator(model.preprocess), BinaryCrossEntropyLoss(model)
     optimizer = adamw(parameter_groups(model.named_parameters(), LEARNING_RATE))  # ours, fused, on both sides

@@ -27,11 +27,11 @@ import pyarrow.parquet  # noqa: F401 (here, so that the processes forked below n
 import torch
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.backbones import TINY_WORDS
-from crossenc_kit.bulk import SHARD_ROWS, score_file
-from crossenc_kit.measuring import memory_now
-from crossenc_kit.pair_stream import numbered_rows
-from crossenc_kit.score_folder import read_scores
+from crossenc_kit.data.pair_files import numbered_rows
+from crossenc_kit.inference.bulk import SHARD_ROWS, score_file
+from crossenc_kit.inference.score_store import read_scores
+from crossenc_kit.inference.timing import memory_now
+from crossenc_kit.models.backbones import TINY_WORDS
 
 LOOKS = 10  # how often the memory is printed
 SAMPLE = 500  # pairs that are scored again in other company

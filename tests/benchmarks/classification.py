@@ -21,7 +21,7 @@ import torch
 from fine_tuning import run_record, timed, train_peer
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, evaluate_classification, read_duplicates, read_nli, train
-from crossenc_kit.records import describe_result, write_result
+from crossenc_kit.lab.records import describe_result, write_result
 
 READERS: dict[str, Callable[..., Pairs]] = {"nli": read_nli, "duplicates": read_duplicates}
 NOTEBOOK = "03_nli_classification"

@@ -29,9 +29,9 @@ from distillation_tasks import MAX_LENGTH, TASKS
 from fine_tuning import run_record, timed
 
 from crossenc_kit import CrossEncoder, TrainingConfig, train
-from crossenc_kit.layer_matching import match_layers
-from crossenc_kit.records import write_result
-from crossenc_kit.students import make_student
+from crossenc_kit.distillation.layers import match_layers
+from crossenc_kit.distillation.students import make_student
+from crossenc_kit.lab.records import write_result
 
 NOTEBOOK = "05_distillation"
 USUAL = ["gold", "copied", "taught", "matched"]

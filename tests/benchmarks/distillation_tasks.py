@@ -11,14 +11,15 @@ import numpy as np
 from reranking import LISTS, TESTS, Run, lists_of
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, read_ranking, read_sts, train
-from crossenc_kit.augmentation import join_pairs, label_pairs, sample_pairs
-from crossenc_kit.comparison import randomisation_test
-from crossenc_kit.metrics import bootstrap_interval, pearson, ranks, spearman
-from crossenc_kit.reranking import rerank
-from crossenc_kit.run_metrics import measure_run
-from crossenc_kit.teacher_files import read_teacher_scores
-from crossenc_kit.teachers import cached_scores, with_teacher_scores
-from crossenc_kit.trec import read_run, write_run
+from crossenc_kit.data.trec import read_run, write_run
+from crossenc_kit.distillation.augmentation import join_pairs, label_pairs, sample_pairs
+from crossenc_kit.distillation.score_files import read_teacher_scores
+from crossenc_kit.distillation.teachers import with_teacher_scores
+from crossenc_kit.evaluation.comparison import randomisation_test
+from crossenc_kit.evaluation.metrics import bootstrap_interval, pearson, ranks, spearman
+from crossenc_kit.evaluation.ranking_metrics import measure_run
+from crossenc_kit.inference.score_store import cached_scores
+from crossenc_kit.retrieval.reranking import rerank
 
 MAX_LENGTH = {"msmarco": 192, "stsb": 128}
 PUBLIC_RUN = "rerank_trecdl19/runs/bert.tsv"

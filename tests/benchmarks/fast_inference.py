@@ -25,8 +25,8 @@ import numpy as np
 from against_sentence_transformers import describe_machine, make_weights
 from workloads import Work, load_work
 
-from crossenc_kit.drift import measure_drift
-from crossenc_kit.measuring import Comparison, interleave, spread_text
+from crossenc_kit.inference.export import measure_drift
+from crossenc_kit.inference.timing import Comparison, interleave, spread_text
 
 PEER = "sentence-transformers"
 EXACT = "torch, float32"
@@ -58,7 +58,7 @@ def main() -> None:
     print(table(rows))
     print(f"pairs/s: median (least to most) of {settings.repeats} runs; ratio: of the medians (of neighbouring runs).")
     if settings.json:
-        from crossenc_kit.history import write_json
+        from crossenc_kit.files import write_json
 
         print(f"written to {write_json(settings.json, {**record, 'threads': torch.get_num_threads(), 'sides': rows})}")
 

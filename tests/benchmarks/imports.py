@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from crossenc_kit.measuring import Comparison
+from crossenc_kit.inference.timing import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 0.1  # of `import crossenc_kit`, at most

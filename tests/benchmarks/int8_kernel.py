@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crossenc_kit import quantization
-from crossenc_kit.measuring import interleave
+from crossenc_kit.inference.timing import interleave
+from crossenc_kit.models import int8
 
 SIZES = {"attention": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 CALLS = 40  # of a layer in one measurement
@@ -46,15 +46,15 @@ def main() -> None:
 
 def the_ways(layer: nn.Linear, rows: Tensor) -> dict[str, Callable[[], Any]]:
     """The layer in float32 and int8, its parts, and the forms with compiled parts; checked to be equal first."""
-    own = quantization.quantized(layer)
-    whole, scale = quantization._quantize_rows(rows)
-    product = quantization._product(whole, own.weight)
-    rounding = torch.compile(quantization._quantize_rows, dynamic=True)
+    own = int8.quantized(layer)
+    whole, scale = int8._quantize_rows(rows)
+    product = int8._product(whole, own.weight)
+    rounding = torch.compile(int8._quantize_rows, dynamic=True)
     scaling = torch.compile(scaled, dynamic=True)
 
     def compiled() -> Tensor:
         numbers, row = rounding(rows)
-        return scaling(quantization._product(numbers, own.weight), row, own.scale, own.bias)
+        return scaling(int8._product(numbers, own.weight), row, own.scale, own.bias)
 
     expected = own(rows)
     assert torch.allclose(compiled(), expected, atol=1e-4)
@@ -63,8 +63,8 @@ def the_ways(layer: nn.Linear, rows: Tensor) -> dict[str, Callable[[], Any]]:
         "float32": lambda: layer(rows),
         "int8, as it is": lambda: own(rows),
         "int8, compiled around the product": compiled,
-        "the product alone": lambda: quantization._product(whole, own.weight),
-        "scales and rounding alone": lambda: quantization._quantize_rows(rows),
+        "the product alone": lambda: int8._product(whole, own.weight),
+        "scales and rounding alone": lambda: int8._quantize_rows(rows),
         "the same, compiled": lambda: rounding(rows),
         "one scale and rounding alone": lambda: one_scale(rows),
     }
@@ -78,7 +78,7 @@ def scaled(product: Tensor, row: Tensor, scale: Tensor, bias: Tensor | None) -> 
 
 def one_scale(rows: Tensor) -> Tensor:
     """Whole numbers with one scale for all rows."""
-    scale = rows.abs().amax() / quantization.LARGEST
+    scale = rows.abs().amax() / int8.LARGEST
     return (rows * scale.reciprocal()).round_().to(torch.int8)
 
 

@@ -27,8 +27,8 @@ import transformers.models.bert.modeling_bert  # noqa: F401 (so that the process
 from small_runs import digest, run, sentences, up_and_down, without_seconds
 
 from crossenc_kit import History, TrainingConfig
-from crossenc_kit.checkpoint import newest
-from crossenc_kit.run_guard import read_status
+from crossenc_kit.jobs import read_status
+from crossenc_kit.training.checkpoint import newest
 
 # 30 steps of one to three micro-batches, with dropout, evaluation, best weights, patience, and much saving.
 CONFIG = TrainingConfig(batch_size=5, epochs=6, learning_rate=1e-3, token_budget=70, save_steps=1, resume=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossenc_kit.measuring import Comparison, spread_text
+from crossenc_kit.inference.timing import Comparison, spread_text
 
 
 def check_equal(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:

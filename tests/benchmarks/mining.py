@@ -25,7 +25,7 @@ import torch
 
 from crossenc_kit import bm25_index, dense_index, mine_hard_negatives, negatives_by_epoch, read_ranking
 from crossenc_kit.history import provenance
-from crossenc_kit.retrieval import encoder
+from crossenc_kit.retrieval.dense import encoder
 
 PASSAGE_WORDS, QUERY_WORDS = 55, 6  # about those of MS MARCO
 Data = tuple[dict[str, str], dict[str, str], dict[str, dict[str, Any]], str]

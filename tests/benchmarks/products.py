@@ -11,7 +11,7 @@ import time
 import torch
 from torch.nn.functional import linear
 
-from crossenc_kit import products
+from crossenc_kit.models import products
 
 SHAPES = [(1024, 384, 384), (1024, 384, 1536), (1024, 1536, 384)]  # (tokens, in, out): the layers of MiniLM
 

@@ -35,14 +35,14 @@ from crossenc_kit import (
     read_ranking,
     train,
 )
-from crossenc_kit.comparison import randomisation_test
-from crossenc_kit.ensembles import ensemble
-from crossenc_kit.first_stages import bm25_scorer
-from crossenc_kit.metrics import bootstrap_interval
-from crossenc_kit.records import write_result
-from crossenc_kit.reranking import rerank
-from crossenc_kit.run_metrics import measure_run
-from crossenc_kit.trec import read_run, write_run
+from crossenc_kit.data.trec import read_run, write_run
+from crossenc_kit.distillation.ensembles import ensemble
+from crossenc_kit.evaluation.comparison import randomisation_test
+from crossenc_kit.evaluation.metrics import bootstrap_interval
+from crossenc_kit.evaluation.ranking_metrics import measure_run
+from crossenc_kit.lab.records import write_result
+from crossenc_kit.retrieval.bm25 import bm25_scorer
+from crossenc_kit.retrieval.reranking import rerank
 
 NOTEBOOK = "04_msmarco_reranking"
 MAX_LENGTH = 192

@@ -13,9 +13,9 @@ import pytest
 from measure import check_equal, check_precise, table
 from workloads import load_work, real_passages
 
-from crossenc_kit import measuring
-from crossenc_kit.batches import plan_epoch
-from crossenc_kit.measuring import Comparison, in_own_process, interleave, memory_now, peak_memory
+from crossenc_kit.inference import timing
+from crossenc_kit.inference.timing import Comparison, in_own_process, interleave, memory_now, peak_memory
+from crossenc_kit.training.batches import plan_epoch
 
 SECONDS = Comparison("a", "s", [1.0, 2.0, 4.0], [3.0, 8.0, 4.0])
 RATE = Comparison("b", "pairs/s", [30.0, 10.0, 20.0], [10.0, 10.0, 5.0], True, least=1.5, aim=3)
@@ -61,14 +61,14 @@ def test_runs_are_taken_in_turns_and_the_first_of_each_is_not_counted(monkeypatc
 
         return run
 
-    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     seconds = interleave({"A": side("A", 1), "B": side("B", 2)}, 3, lambda: calls.append("|"))
     assert "".join(calls) == "AB" + "|A||B|" * 3
     assert seconds == {"A": [1, 1, 1], "B": [2, 2, 2]}
 
 
 def test_peak_memory_is_the_processes_own():
-    block = np.ones(100 * measuring.MEBIBYTE, dtype=np.uint8)
+    block = np.ones(100 * timing.MEBIBYTE, dtype=np.uint8)
     peak = peak_memory()
     assert peak > 100
     del block
@@ -79,7 +79,7 @@ def test_peak_memory_is_the_processes_own():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_memory_now_goes_down_again_and_is_told_of_other_processes():
     before = memory_now()
-    block = np.ones(100 * measuring.MEBIBYTE, dtype=np.uint8)
+    block = np.ones(100 * timing.MEBIBYTE, dtype=np.uint8)
     assert memory_now(os.getpid()) == pytest.approx(before + 100, abs=5)
     del block
     assert memory_now() == pytest.approx(before, abs=5)

@@ -24,7 +24,7 @@ class Work:
 
     def batches(self) -> list[np.ndarray]:
         """The rows of each training step: the plan of the kit's `train` with seed 0, drawn beforehand."""
-        from crossenc_kit.batches import plan_epoch
+        from crossenc_kit.training.batches import plan_epoch
 
         count = len(self.train)
         lengths = np.ones(count, dtype=np.int64)  # lengths order the rows within a step, they do not choose them
@@ -62,7 +62,7 @@ def load_work(data_dir: str | None, pairs: int, queries: int, candidates: int, s
 
 def real_passages(folder: Path, queries: int, candidates: int, seed: int) -> tuple[list[str], list[list[str]]]:
     """The first queries of the BM25 run with their passages, filled up with others of the corpus."""
-    from crossenc_kit.readers import read_jsonl, read_tsv
+    from crossenc_kit.data.tables import read_jsonl, read_tsv
 
     texts = {row["_id"]: row["text"] for _, row in read_jsonl(folder / "queries.jsonl.gz")}
     corpus = {row["_id"]: row["text"] for _, row in read_jsonl(folder / "corpus.jsonl.gz")}

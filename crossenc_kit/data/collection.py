@@ -1,0 +1,288 @@
+"""A search collection: documents, queries, and grades of how well documents answer queries; a run on it as pairs.
+
+Qrels are `{query id: {document id: grade}}`, a run is `{query id: {document id: score}}`. A grade above 0 is relevant;
+what was not judged counts as 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.data.pairs import Pairs, check_text
+from crossenc_kit.errors import DataError, some
+
+Run = Mapping[str, Mapping[str, float]]
+Qrels = Mapping[str, Mapping[str, float]]
+UNKNOWN = ("error", "count")
+UNANSWERED = "queries without a relevant document"
+
+
+def check_form(run: Any, name: str = "the run") -> None:
+    """Raise `DataError` unless a run is `{query id: {document id: score}}` with finite scores."""
+    _check(run, name, "score", "run")
+
+
+def check_qrels(qrels: Any, name: str = "the qrels") -> None:
+    """Raise `DataError` unless qrels are `{query id: {document id: grade}}` with finite grades and any query."""
+    _check(qrels, name, "grade", "qrels")
+    if not qrels:
+        raise DataError(f"{name} have no query: there is nothing to measure")
+
+
+def check_judged(run: Run, qrels: Qrels, name: str = "the run") -> None:
+    """Raise `DataError` where no query of a run has judgements."""
+    if not run.keys() & qrels.keys():
+        ours, theirs = some(run) or "none", some(qrels)
+        raise DataError(f"{name}: no query has judgements. Its queries: {ours}; those of the qrels: {theirs}")
+
+
+def _check(table: Any, name: str, what: str, form: str) -> None:
+    if not isinstance(table, Mapping):
+        expected = f"{{query id: {{document id: {what}}}}}"
+        raise DataError(f"{name}: expected a {form} as {expected}, got {type(table).__name__}")
+    for query, row in table.items():
+        if not isinstance(query, str):
+            raise DataError(
+                f"{name}: the query id {query!r} is {type(query).__name__}; ids are strings, use str() on it"
+            )
+        if not isinstance(row, Mapping):
+            raise DataError(f"{name}, query {query!r}: expected {{document id: {what}}}, got {type(row).__name__}")
+        values = np.asarray(list(row.values())) if row else np.zeros(0)
+        if values.ndim == 1 and values.dtype.kind in "biuf" and np.isfinite(values).all() and _strings(row):
+            continue
+        for document, value in row.items():
+            _check_cell(document, value, f"{name}, query {query!r}", what)
+
+
+def _strings(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(document, str) for document in row)
+
+
+def _check_cell(document: Any, value: Any, where: str, what: str) -> None:
+    if not isinstance(document, str):
+        kind = type(document).__name__
+        raise DataError(f"{where}: the document id {document!r} is {kind}; ids are strings, use str() on it")
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
+        raise DataError(f"{where}, document {document!r}: the {what} is {value!r}; expected a finite number")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """D documents and Q queries by id, and the judgements; of a split, only its queries.
+
+    `documents`, `queries`: id to text. `qrels`: `{query id: {document id: grade}}`, empty where nothing is judged.
+    `notes`: what a reader did, in words, and which queries have no relevant document. `name`: where it is from.
+    `tags`: what else is known of queries and is not model input, `{column: {query id: value}}`.
+
+    Raises `DataError` for ids that are no strings, empty texts, judgements of queries or documents that are not there,
+    and grades that are not finite or below 0.
+    """
+
+    documents: dict[str, str]
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    name: str = field(default="", compare=False)
+    tags: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_texts(self.documents, "document")
+        _check_texts(self.queries, "query")
+        _check_judgements(self)
+        notes = [note for note in self.notes if not note.startswith(UNANSWERED)]
+        unanswered = [query for query in self.queries if not self.relevant(query)] if self.qrels else []
+        object.__setattr__(self, "notes", (*notes, *_counted(UNANSWERED, unanswered)))
+
+    def __repr__(self) -> str:
+        judged = sum(map(len, self.qrels.values()))
+        good = sum(len(self.relevant(query)) for query in self.qrels)
+        counts = f"{len(self.documents):,} documents, {len(self.queries):,} queries, {judged:,} judgements"
+        return "; ".join([f"Collection {self.name}".strip() + f": {counts} ({good:,} relevant)", *self.notes])
+
+    def relevant(self, query: str) -> list[str]:
+        """The documents of a query with a grade above 0, in the order of the qrels."""
+        return [document for document, grade in self.qrels.get(query, {}).items() if grade > 0]
+
+    def select_queries(self, ids: Iterable[str]) -> Collection:
+        """The collection with only these queries, in this order, and all documents."""
+        if isinstance(ids, str):
+            raise DataError(f"expected query ids, got one string {ids[:40]!r}; put it in a list")
+        chosen = list(ids)
+        if len(set(chosen)) < len(chosen):
+            raise DataError(f"query ids that are there twice: {some({i: 0 for i in chosen if chosen.count(i) > 1})}")
+        unknown = [query for query in chosen if query not in self.queries]
+        if unknown:
+            raise DataError(f"{len(unknown):,} of {len(chosen):,} query ids are not in the collection: {some(unknown)}")
+        return replace(
+            self,
+            queries={query: self.queries[query] for query in chosen},
+            qrels={query: self.qrels[query] for query in chosen if query in self.qrels},
+            tags={name: {q: own[q] for q in chosen if q in own} for name, own in self.tags.items()},
+        )
+
+    def as_pairs(
+        self,
+        run: Mapping[str, Mapping[str, float]],
+        depth: int | None = None,
+        *,
+        with_relevant: bool = False,
+        unknown: str = "error",
+    ) -> Pairs:
+        """Each query with its first `depth` candidates of the run, best first; labels are the grades `(N,)`.
+
+        A group a query, in the order of the queries; equal scores keep their order in the run. Tags: "query_id", the
+        list "document_ids", and those of the collection. What was not judged has label 0; without any judgements the
+        pairs have no labels. Queries without candidates are left out, and the notes count and name them.
+        `with_relevant` adds the relevant documents that the run missed at the end, for training; figures on such
+        lists flatter. `unknown` as in `check_run`, whose errors it raises.
+        """
+        if depth is not None and depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
+        notes = check_run(run, self, unknown=unknown)
+        groups = {query: sorted(own, key=lambda d: -own[d])[:depth] for query, own in _known(run, self).items()}
+        if with_relevant:
+            missed = {q: [d for d in self.relevant(q) if d not in own] for q, own in groups.items() if own}
+            groups |= {query: groups[query] + more for query, more in missed.items()}
+            added = sum(map(len, missed.values()))
+            notes += (f"relevant documents that the run missed, added: {added:,}",) if added else ()
+        return _pairs(self, groups, (*notes, *_missed(self, groups)))
+
+    def judged_pairs(self) -> Pairs:
+        """Each query with the documents that were judged for it, in the order of the qrels; else as `as_pairs`."""
+        groups = {query: list(self.qrels.get(query, ())) for query in self.queries}
+        if not any(groups.values()):
+            raise DataError(f"no query of {self.name or 'the collection'} has judgements; give a run: as_pairs(run)")
+        empty = [query for query, own in groups.items() if not own]
+        return _pairs(self, groups, _counted("queries without judgements left out", empty))
+
+    def fingerprint(self) -> str:
+        """sha256 of documents, queries and qrels, whatever their order: the same data gives the same 64 hex digits."""
+        digest = hashlib.sha256()
+        for texts in (self.documents, self.queries):
+            digest.update(b"%d;" % len(texts))
+            for key in sorted(texts):
+                _add(digest, key, texts[key])
+        for query, judged in sorted(self.qrels.items()):
+            for document, grade in sorted(judged.items()):
+                _add(digest, query, document)
+                digest.update(struct.pack("<d", grade))
+        return digest.hexdigest()
+
+
+def check_run(run: Any, collection: Collection, *, unknown: str = "error") -> tuple[str, ...]:
+    """Raise `DataError` for a run that does not fit the collection; returns what there is to say of it, in words.
+
+    Wrong are: another form than `{query id: {document id: score}}`, ids that are no strings, scores that are not
+    finite, queries and documents that the collection has not, and no query in common. `unknown="count"` only counts
+    and names unknown ids (a run over a larger corpus, or of more queries). The notes name queries without candidates.
+    """
+    if unknown not in UNKNOWN:
+        raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
+    check_form(run)
+    if not run:
+        raise DataError("the run has no queries: there are no candidates; did the first stage get the queries?")
+    queries = [query for query in run if query not in collection.queries]
+    if len(queries) == len(run):
+        ours = f"the collection's begin with {some(collection.queries)}"
+        raise DataError(f"none of the run's {len(run):,} queries is in the collection: {some(queries)}; {ours}")
+    known = [own for query, own in run.items() if query in collection.queries]
+    documents = list(dict.fromkeys(d for own in known for d in own if d not in collection.documents))
+    for kind, ids in (("queries", queries), ("documents", documents)):
+        if ids and unknown == "error":
+            raise DataError(
+                f"the run has {len(ids):,} {kind} that the collection has not: {some(ids)}; "
+                'is it of this split and corpus? unknown="count" leaves them out'
+            )
+    empty = [query for query, own in _known(run, collection).items() if not own]
+    return (
+        *_counted("queries of the run that the collection has not, left out", queries),
+        *_counted("documents of the run that the collection has not, left out", documents),
+        *_counted("queries without candidates", empty),
+    )
+
+
+def _known(run: Mapping[str, Mapping[str, float]], collection: Collection) -> dict[str, dict[str, float]]:
+    """The run on every query of the collection, without the documents that are not there."""
+    documents = collection.documents
+    return {q: {d: s for d, s in run.get(q, {}).items() if d in documents} for q in collection.queries}
+
+
+def _pairs(collection: Collection, groups: Mapping[str, list[str]], notes: tuple[str, ...]) -> Pairs:
+    groups = {query: own for query, own in groups.items() if own}
+    if not groups:
+        raise DataError("no query has a candidate: there are no pairs")
+    pairs = [(query, document) for query, own in groups.items() for document in own]
+    labels = None
+    if collection.qrels:
+        grades = [collection.qrels.get(query, {}).get(document, 0) for query, document in pairs]
+        labels = np.asarray(grades, dtype=np.int64 if all(grade == int(grade) for grade in grades) else np.float32)
+    tags = {name: [own.get(query) for query in groups] for name, own in collection.tags.items()}
+    return Pairs(
+        [collection.queries[query] for query, _ in pairs],
+        [collection.documents[document] for _, document in pairs],
+        labels,
+        np.concatenate([[0], np.cumsum([len(own) for own in groups.values()])]).astype(np.int64),
+        {**tags, "query_id": list(groups), "document_ids": list(groups.values())},
+        (*collection.notes, *notes),
+    )
+
+
+def _missed(collection: Collection, groups: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """A note on queries whose relevant documents are not among their candidates."""
+    sought = {query: set(collection.relevant(query)) for query, own in groups.items() if own}
+    return _counted(
+        "queries without a relevant candidate", [q for q, d in sought.items() if d and not d & {*groups[q]}]
+    )
+
+
+def _counted(what: str, ids: list[str]) -> tuple[str, ...]:
+    return (f"{what}: {len(ids):,} ({some(ids)})",) if ids else ()
+
+
+def _check_texts(texts: Mapping[str, str], kind: str) -> None:
+    """Raise `DataError` unless ids are strings and texts are not empty."""
+    if not isinstance(texts, Mapping):
+        raise DataError(f"expected {{{kind} id: text}}, got {type(texts).__name__}")
+    for key, text in texts.items():
+        if isinstance(key, str) and key and isinstance(text, str) and text and not text.isspace():
+            continue
+        if not isinstance(key, str) or not key:
+            raise DataError(f"the {kind} id {key!r} is {type(key).__name__}; expected a string that is not empty")
+        if not check_text(text, f"{kind} {key!r}").strip():
+            empty = [name for name, own in texts.items() if isinstance(own, str) and not own.strip()]
+            raise DataError(f"{len(empty):,} of {len(texts):,} {kind} texts are empty: {some(empty)}; leave them out")
+
+
+def _check_judgements(collection: Collection) -> None:
+    """Raise `DataError` for qrels of another form, of unknown ids, or with a grade below 0."""
+    if collection.qrels or not isinstance(collection.qrels, Mapping):
+        check_qrels(collection.qrels)
+    qrels = collection.qrels
+    documents = dict.fromkeys(document for judged in qrels.values() for document in judged)
+    for kind, ids, known in (("query", qrels, collection.queries), ("document", documents, collection.documents)):
+        unknown = [name for name in ids if name not in known]
+        if unknown:
+            raise DataError(
+                f"the qrels have {len(unknown):,} {kind} ids that are not among the {len(known):,} {kind} ids given: "
+                f'{some(unknown)}; add their texts, or take them out (read_ranking: unknown="count")'
+            )
+    below = [(query, document) for query, judged in qrels.items() for document, g in judged.items() if g < 0]
+    if below:
+        query, document = below[0]
+        raise DataError(
+            f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
+            f'({len(below):,} in all); count them as 0 (read_qrels: negative_grades="zero")'
+        )
+
+
+def _add(digest: Any, *texts: str) -> None:
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another

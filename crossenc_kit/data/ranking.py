@@ -1,0 +1,360 @@
+"""Folders with a search collection: BEIR's layout, and that of MS MARCO's passages.
+
+Texts with ids, triples and candidates from files of any size: one row at a time, in memory that stays flat.
+
+Nothing is quoted in the tab-separated files: a `"` is a character of the text. Files may be gzipped. A line that
+cannot be used, or is not in the encoding, is an error naming file and line; `malformed="count"` leaves it out, and a
+warning at the end of the file counts such lines and names the first. A file without lines is a `DataError`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Collection as Ids
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from crossenc_kit.data.collection import UNKNOWN, Collection
+from crossenc_kit.data.pairs import check_text
+from crossenc_kit.data.sources import SPLITS, find_data
+from crossenc_kit.data.tables import MalformedLines, first_usable_line, lines_of, usable
+from crossenc_kit.data.trec import qrels_and_notes
+from crossenc_kit.errors import DataError, some
+
+FOLDERS = ("ranking", "rerank_msmarco", "msmarco")  # of a data folder
+ID_NAMES = ("_id", "id", "docid", "doc_id", "pid", "passage_id", "qid", "query_id")
+TEXT_NAMES = ("text", "contents", "passage", "query")
+Row = TypeVar("Row")
+
+
+class Layout(NamedTuple):
+    """The files of a collection, with {} for the split; each may also end in .gz."""
+
+    documents: str
+    queries: str
+    qrels: str
+
+
+def read_ranking(
+    source: str | os.PathLike | None = None,
+    split: str = "train",
+    *,
+    all_queries: bool = False,
+    only_judged: bool = False,
+    document_ids: Iterable[str] | None = None,
+    unknown: str = "error",
+    negative_grades: str = "error",
+    malformed: str = "error",
+    encoding: str = "utf-8",
+) -> Collection:
+    """Documents, queries and judgements of a split; the queries are those that the split judges.
+
+    `source`: None (see `find_data`), a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) or
+    MS MARCO's (collection.tsv, queries.<split>.tsv, qrels.<split>.tsv), a folder that holds such a one named ranking,
+    rerank_msmarco or msmarco, or the name of a folder of the data folder. `dev` and `validation` are one split.
+
+    `all_queries` keeps the queries without judgements too. `only_judged` loads only the documents that the split
+    judges, and `document_ids` those and the given ones (the candidates of a run): the corpus is read as a stream, and
+    only they are in memory. Columns of queries.jsonl other than the text become tags.
+
+    Raises `DataError` naming file and line for what cannot be used; `malformed="count"` leaves such lines out.
+    Judgements of queries or documents without a text are an error, or with `unknown="count"` left out. Grades below 0
+    are an error, or with `negative_grades="zero"` 0. The notes count and name all that was left out or changed.
+    """
+    if unknown not in UNKNOWN:
+        raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
+    if isinstance(document_ids, str):
+        raise DataError(f"document_ids is one string {document_ids[:40]!r}; put it in a list")
+    folder = find_ranking(source)
+    files = _files(folder, split)
+    bad = {part: MalformedLines(path, malformed) for part, path in files._asdict().items()}
+    qrels, changed = qrels_and_notes(files.qrels, bad["qrels"], negative_grades, encoding)
+    judged = {document for grades in qrels.values() for document in grades}
+    given = None if document_ids is None else set(document_ids)
+    wanted = judged | (given or set()) if only_judged or given is not None else None
+    queries = rows_by_id(files.queries, bad["queries"], None if all_queries else qrels, encoding)
+    documents = {
+        name: row.text for name, row in rows_by_id(files.documents, bad["documents"], wanted, encoding).items()
+    }
+    notes = [f"from {folder.name}/, {files.qrels.relative_to(folder)}"]
+    if wanted is not None:
+        notes.append(f"documents loaded: {len(documents):,}, those that are judged{' or asked for' if given else ''}")
+    qrels, left_out = _known(qrels, queries, documents, unknown)
+    notes += [*changed, *bad["queries"].notes(), *bad["documents"].notes(), *left_out]
+    notes += _absent(given or (), documents, unknown)
+    texts = {name: row.text for name, row in queries.items()}
+    return Collection(documents, texts, qrels, tuple(notes), f"{folder.name}/{split}", _tags(queries))
+
+
+def find_ranking(source: str | os.PathLike | None = None) -> Path:
+    """The folder that `read_ranking` reads: runs of a collection are in its folder runs/.
+
+    Raises `DataError` naming the places looked in.
+    """
+    folder = Path(source).expanduser() if source else find_data()
+    if not folder.is_dir():
+        within = folder if folder.is_absolute() else find_data() / folder
+        if not within.is_dir():
+            raise DataError(f"no folder {folder}; give a folder with {_looked()}, or one that holds such a folder")
+        folder = within
+    found = next((place for place in (folder, *(folder / name for name in FOLDERS)) if _layout(place)), None)
+    if found is None:
+        others = sorted(place.name for place in folder.iterdir() if _layout(place))
+        hint = f"; there is {', '.join(others)}: give one of them" if others else ""
+        raise DataError(
+            f"no search collection in {folder}: looked for {_looked()} "
+            f"in it and in its folders {', '.join(FOLDERS)}{hint}"
+        )
+    return found
+
+
+class Files(NamedTuple):
+    documents: Path
+    queries: Path
+    qrels: Path
+
+
+def _files(folder: Path, split: str) -> Files:
+    """The files of a split; raises `DataError` naming those that are there where one is not."""
+    layout = _layout(folder)
+    assert layout is not None  # find_ranking
+    documents = _there(folder, layout.documents)
+    for name in SPLITS.get(split, (split,)):
+        qrels, queries = _there(folder, layout.qrels.format(name)), _there(folder, layout.queries.format(name))
+        if qrels and queries and documents:
+            return Files(documents, queries, qrels)
+        if qrels:
+            raise DataError(f"{folder}: no {layout.queries.format(name)}, which goes with {qrels.name}")
+    there = sorted(str(path.relative_to(folder)) for path in folder.glob(layout.qrels.format("*") + "*"))
+    looked = layout.qrels.format(split)
+    raise DataError(f"{folder} has no split {split!r}: looked for {looked}; there is {', '.join(there) or 'none'}")
+
+
+def _layout(folder: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS if _there(folder, layout.documents)), None)
+
+
+def _there(folder: Path, name: str) -> Path | None:
+    return next((folder / (name + end) for end in ("", ".gz") if (folder / (name + end)).is_file()), None)
+
+
+def _looked() -> str:
+    return " or ".join(layout.documents for layout in LAYOUTS)
+
+
+def _known(
+    qrels: dict[str, dict[str, Any]], queries: Ids[str], documents: Ids[str], unknown: str
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The judgements of known queries and documents, and what was left out; as they are where unknown is an error."""
+    if unknown == "error":
+        return qrels, []  # the Collection raises
+    strange = [query for query in qrels if query not in queries]
+    without = dict.fromkeys(d for judged in qrels.values() for d in judged if d not in documents)
+    known = {q: {d: g for d, g in own.items() if d in documents} for q, own in qrels.items() if q in queries}
+    kinds = {"queries": strange, "documents": list(without)}
+    return known, [
+        f"judgements of {kind} without a text left out: {len(ids):,} {kind} ({some(ids)})"
+        for kind, ids in kinds.items()
+        if ids
+    ]
+
+
+def _absent(given: Ids[str], documents: Ids[str], unknown: str) -> list[str]:
+    """What there is to say of ids that were asked for and are not in the corpus."""
+    absent = sorted(name for name in given if name not in documents)
+    if absent and unknown == "error":
+        raise DataError(
+            f"{len(absent):,} of {len(given):,} document_ids are not in the corpus: {some(absent)}; "
+            'correct them, or leave them out with unknown="count"'
+        )
+    return [f"document_ids that the corpus has not: {len(absent):,} ({some(absent)})"] if absent else []
+
+
+def _tags(queries: dict[str, TextRow]) -> dict[str, dict[str, Any]]:
+    """The other columns of the queries, but for those that are empty throughout (BEIR's metadata)."""
+    names = dict.fromkeys(name for row in queries.values() for name, value in row.others.items() if value)
+    return {name: {q: row.others[name] for q, row in queries.items() if name in row.others} for name in names}
+
+
+class TextRow(NamedTuple):
+    """A document or a query: its id, its text (a title in front), and its other columns."""
+
+    id: str
+    text: str
+    others: dict[str, Any]
+
+
+class Candidate(NamedTuple):
+    """A line of MS MARCO's top1000 files: a query and a passage that the first stage found for it, in no order."""
+
+    query_id: str
+    document_id: str
+    query: str
+    document: str
+
+
+def iter_documents(
+    path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8"
+) -> Iterator[tuple[str, str]]:
+    """Yield (id, text) of a corpus or of queries.
+
+    The file is `id <tab> text` (MS MARCO's collection.tsv, queries.*.tsv) or JSON Lines (BEIR's corpus.jsonl): an `_id`
+    (or id, docid, pid, qid, ...), a `text` (or contents, passage, query), and perhaps a `title`, which is put in front
+    with a space. Malformed: a line without both, an empty id or text. Ids that are there twice are not seen: that would
+    take memory; `read_texts` sees them.
+    """
+    bad = MalformedLines(path, malformed)
+    return _warning((row[:2] for _, row in text_rows(path, bad, encoding)), bad)
+
+
+def iter_triples(
+    path: str | os.PathLike,
+    queries: Mapping[str, str] | None = None,
+    documents: Mapping[str, str] | None = None,
+    *,
+    malformed: str = "error",
+    encoding: str = "utf-8",
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (query, positive, negative) of a tab-separated file, MS MARCO's triples.train.small.tsv or qidpidtriples.*.
+
+    The three are as they stand: texts, or ids. `queries` and `documents`, id to text, put texts in the place of ids;
+    an id that they have not is malformed, as is a line that has not three cells or an empty one.
+    """
+    bad = MalformedLines(path, malformed)
+
+    def parse(line: str) -> tuple[str, str, str]:
+        query, positive, negative = _cells(line, ("query", "positive", "negative"))
+        if queries is not None:
+            query = _lookup(queries, query, "query")
+        if documents is not None:
+            positive, negative = (_lookup(documents, name, "document") for name in (positive, negative))
+        return query, positive, negative
+
+    return _warning((row for _, row in usable(_some_lines(path, bad, encoding), parse, bad)), bad)
+
+
+def iter_top1000(path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8") -> Iterator[Candidate]:
+    """Yield the `Candidate`s of a tab-separated file `query id, passage id, query, passage`, MS MARCO's top1000.*.
+
+    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one.
+    """
+    bad = MalformedLines(path, malformed)
+
+    def parse(line: str) -> Candidate:
+        return Candidate(*_cells(line, ("query id", "passage id", "query", "passage")))
+
+    return _warning((row for _, row in usable(_some_lines(path, bad, encoding), parse, bad)), bad)
+
+
+def read_texts(
+    path: str | os.PathLike,
+    ids: Ids[str] | None = None,
+    *,
+    malformed: str = "error",
+    encoding: str = "utf-8",
+) -> dict[str, str]:
+    """Texts by id of a file as `iter_documents` reads it; with `ids` only those, and only those are held in memory.
+
+    An id that is there a second time is malformed. Ids that the file has not are not in the answer.
+    """
+    bad = MalformedLines(path, malformed)
+    texts = {name: row.text for name, row in rows_by_id(path, bad, ids, encoding).items()}
+    bad.warn(stacklevel=2)
+    return texts
+
+
+def rows_by_id(
+    path: str | os.PathLike, bad: MalformedLines, ids: Ids[str] | None = None, encoding: str = "utf-8"
+) -> dict[str, TextRow]:
+    """The rows of `text_rows` by id, of the wanted ids if given; an id that is there a second time is malformed."""
+    wanted = ids if ids is None else frozenset(ids)
+    found: dict[str, TextRow] = {}
+    for number, row in text_rows(path, bad, encoding):
+        if wanted is not None and row.id not in wanted:
+            continue
+        if row.id in found:
+            bad.add(number, f"the id {row.id!r} is there a second time")
+        else:
+            found[row.id] = row
+    return found
+
+
+def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> Iterator[tuple[int, TextRow]]:
+    """Yield (line number, row) of a corpus or of queries."""
+    first = first_usable_line(path, encoding)
+    lines = _some_lines(path, bad, encoding)
+    if first.lstrip().startswith("{"):
+        return usable(lines, _json_row, bad)
+    names = [name.lower() for name in first.split("\t")]
+    has_header = len(names) == 2 and names[0] in ID_NAMES and names[1] in TEXT_NAMES
+    return usable((line for line in lines if not (has_header and line[1] == first)), _tsv_row, bad)
+
+
+def _some_lines(path: str | os.PathLike, bad: MalformedLines, encoding: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that has some."""
+    lines = lines_of(path, encoding, bad.add)
+    first = next((row for row in lines if row[1]), None)
+    if first is None and not bad.count:
+        raise DataError(f"{path}: the file has no lines")
+    return itertools.chain([first] if first else [], lines)
+
+
+def _tsv_row(line: str) -> TextRow:
+    name, text = _cells(line, ("id", "text"))
+    return TextRow(name, text, {})
+
+
+def _json_row(line: str) -> TextRow:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"not JSON ({error}): {line[:60]!r}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"expected a JSON object, got {line[:60]!r}")
+    key, column = (next((n for n in names if n in row), None) for names in (ID_NAMES, TEXT_NAMES))
+    if key is None or column is None:
+        wanted = f"an id ({', '.join(ID_NAMES)}) and a text ({', '.join(TEXT_NAMES)})"
+        raise DataError(f"expected {wanted}, got the columns {', '.join(row)[:100]}")
+    name = str(row[key]) if type(row[key]) is int else row[key]
+    if not isinstance(name, str) or not name:
+        raise DataError(f"the id is {name!r}; expected a string")
+    title = check_text(row.get("title") or "", f"id {name!r}, title").strip()
+    text = (
+        f"{title} {check_text(row[column], f'id {name!r}, text')}" if title else check_text(row[column], f"id {name!r}")
+    )
+    if not text.strip():
+        raise DataError(f"the text of id {name!r} is empty")
+    return TextRow(name, text, {n: v for n, v in row.items() if n not in (key, column, "title")})
+
+
+def _cells(line: str, names: tuple[str, ...]) -> list[str]:
+    cells = line.split("\t")
+    if len(cells) != len(names):
+        raise DataError(f"{len(cells)} columns, expected {len(names)} ({', '.join(names)}): {line[:60]!r}")
+    for name, cell in zip(names, cells, strict=True):
+        if not cell or cell.isspace():
+            raise DataError(f"the {name} is empty: {line[:60]!r}")
+    return cells
+
+
+def _lookup(texts: Mapping[str, str], name: str, kind: str) -> str:
+    if name not in texts:
+        raise DataError(f"no {kind} {name[:60]!r} among the {len(texts):,} texts given")
+    return texts[name]
+
+
+def _warning(rows: Iterator[Row], bad: MalformedLines) -> Iterator[Row]:
+    """The rows, and at their end a warning of what was left out."""
+    try:
+        yield from rows
+    finally:
+        bad.warn(stacklevel=2)
+
+
+LAYOUTS = (  # BEIR, MS MARCO
+    Layout("corpus.jsonl", "queries.jsonl", "qrels/{}.tsv"),
+    Layout("collection.tsv", "queries.{}.tsv", "qrels.{}.tsv"),
+)

@@ -1,0 +1,115 @@
+"""Where a data set is: a folder with one file a split, a file, a data set in memory, or a name on the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crossenc_kit.errors import DataError
+from crossenc_kit.files import shipped, shipped_places
+
+DATA_VARIABLE = "CROSSENC_KIT_DATA"
+DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".tsv", ".csv", ".txt", ".parquet")
+MATCHED, MISMATCHED = ("dev_matched", "validation_matched"), ("dev_mismatched", "validation_mismatched")
+SPLITS = {  # the names of a split in published data sets, in the order in which they are looked for
+    "test": ("test", "test_matched"),
+    **dict.fromkeys(["dev", "validation"], ("dev", "validation", *MATCHED)),
+    **dict.fromkeys(["matched", *MATCHED], MATCHED),
+    **dict.fromkeys(["mismatched", *MISMATCHED], MISMATCHED),
+}
+
+
+class Layout(NamedTuple):
+    """How a kind of data is stored: the folders it may be in, its files with {} for the split, its hub configurations.
+
+    A file's name without {} holds the training split only. Every file may also end in .gz.
+    """
+
+    kind: str
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    configs: Mapping[str, str] = {}
+
+
+def find_data(data_dir: str | os.PathLike | None = None) -> Path:
+    """The folder with the data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped sample data.
+
+    Raises `DataError` naming the places looked in when there is no such folder; a folder that was
+    asked for and is missing is never replaced by another.
+    """
+    chosen = data_dir or os.environ.get(DATA_VARIABLE)
+    if chosen:
+        origin = "data_dir" if data_dir else f"the environment variable {DATA_VARIABLE}"
+        folder = Path(chosen).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"no folder {folder} (from {origin}); create it, correct it, or leave it out")
+        return folder
+    folder = shipped("data")
+    if not folder.is_dir():
+        looked = " or ".join(map(str, shipped_places("data")))
+        raise DataError(f"no data folder: looked for {looked}; give data_dir or set {DATA_VARIABLE}")
+    return folder
+
+
+def find_source(source: Any, layout: Layout, splits: Sequence[str]) -> tuple[str, Any]:
+    """Where a split comes from, in words, and its file (a `Path`) or its data set (rows with named columns).
+
+    `splits`: the names that the split may have, see `SPLITS`. `source`: None (see `find_data`), a folder,
+    a file, the name "org/name" of a hub data set, a data set or a dictionary of data sets by split.
+    """
+    if source is not None and not isinstance(source, (str, os.PathLike)):
+        return "the data set given", pick_split(source, splits)
+    path = Path(source).expanduser() if source else find_data()
+    if path.is_dir():
+        path = find_split(path, layout, splits)
+    elif not path.is_file():
+        named = isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source)
+        if named and path.suffix not in DATA_SUFFIXES:
+            return str(source), pick_split(load_from_hub(str(source), layout.configs.get(str(source))), splits)
+        raise DataError(f"no file or folder {path}; a hub data set is named 'org/name'")
+    return f"{path.parent.name}/{path.name}", path
+
+
+def find_split(folder: Path, layout: Layout, splits: Sequence[str]) -> Path:
+    """The file of a split in the first of the known places that holds any split: splits never come from two places."""
+    named = [form.format(split) for split in splits for form in layout.files if "{}" in form or split == "train"]
+    looked = ", ".join(named[: max(1, len(named) // len(splits))])
+    looked += f" (or {', '.join(splits[1:])})" if splits[1:] else ""
+    for place in [folder / name for name in layout.folders] + [folder]:
+        files = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+        patterns = [form.format("*") + end for form in layout.files for end in ("", ".gz")]
+        there = [name for name in files if any(fnmatch(name, pattern) for pattern in patterns)]
+        found = next((name + end for name in named for end in ("", ".gz") if name + end in there), None)
+        if found:
+            return place / found
+        if there:
+            raise DataError(f"{place} has no split {splits[0]!r}: looked for {looked}; there is {', '.join(there)}")
+    within = f"in it and in its folders {', '.join(layout.folders)}"
+    raise DataError(f"no {layout.kind} data in {folder}: looked for {looked} {within}; each may end in .gz")
+
+
+def load_from_hub(name: str, config: str | None = None) -> Any:
+    """What `datasets.load_dataset` gives for a name; `DataError` where it gives nothing."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, config) if config else datasets.load_dataset(name)
+    except Exception as error:
+        raise DataError(
+            f"no file or folder {name!r} here, and the hub gave no such data set ({type(error).__name__}: {error}); "
+            "correct the path, go online, or pass what datasets.load_dataset(...) returns"
+        ) from error
+
+
+def pick_split(data: Any, splits: Sequence[str]) -> Any:
+    """A data set as it is, or the split of a dictionary of them."""
+    if not isinstance(data, Mapping):
+        return data
+    found = next((split for split in splits if split in data), None)
+    if found is None:
+        raise DataError(f"the data set has no split {splits[0]!r}; it has {', '.join(map(str, data))}")
+    return data[found]

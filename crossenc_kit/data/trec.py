@@ -1,0 +1,296 @@
+"""Runs and judgements in files: the columns of TREC, of BEIR, of MS MARCO.
+
+A run is `{query id: {document id: score}}`, qrels are `{query id: {document id: grade}}`. Ids are texts: "007" stays
+"007". Columns are separated by spaces or tabs; where the first line names them, by tabs. Files may be gzipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crossenc_kit.data.collection import check_form, check_qrels
+from crossenc_kit.data.tables import MalformedLines, first_line, lines_of, usable
+from crossenc_kit.errors import DataError, some
+from crossenc_kit.files import write_lines
+
+QUERY_NAMES = ("query-id", "query_id", "qid", "query")
+DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document-id", "document_id", "doc_id", "docid", "pid")
+NEGATIVE_GRADES = ("error", "zero")
+QREL_FORMS = ("trec", "beir")
+
+
+class Columns(NamedTuple):
+    """Which of `width` columns hold the query, the document and the number, and how the number is read."""
+
+    width: int
+    query: int
+    document: int
+    value: int
+    number: Callable[[str], float]
+
+
+class Kind(NamedTuple):
+    """How a kind of file is laid out: by the number of columns, or by the names in its first line."""
+
+    known: dict[int, Columns]
+    named: dict[str, Callable[[str], float]]  # the number's column, the first that is there
+    expected: str
+
+
+def read_run(
+    path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8"
+) -> dict[str, dict[str, float]]:
+    """A run from a file of any of these forms, told apart by its first line:
+
+    - TREC: `query Q0 document rank score tag`. The score counts, the rank and the tag do not (as in trec_eval);
+    - MS MARCO: `query document rank`, where the score is minus the rank; a warning where these are not 1, 2, ...;
+    - a first line with names, as `query-id corpus-id rank score`, the rest by tabs; without `score` it is minus `rank`.
+
+    Raises `DataError` naming file and line for a wrong number of columns, a score that is no finite number, a rank
+    below 1, and a document that a query has twice; `malformed="count"` leaves such lines out, with a warning.
+    """
+    bad = MalformedLines(path, malformed)
+    run = run_of(path, bad, encoding)
+    bad.warn(stacklevel=2)
+    if run_width(path, encoding) == 3 and not bad.count and (odd := unlike_ranks(run)):
+        warnings.warn(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best", stacklevel=2)
+    return run
+
+
+def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
+    """6 where the first line is one of a run, with a number in the fifth column; 3 with one in the third; else 0."""
+    cells = first_line(path, encoding).split()
+    try:
+        return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
+    except ValueError:
+        return 0
+
+
+def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
+    """The first query of a run by ranks whose ranks are not 1, 2, ..., in words; "" where all are."""
+    for query, own in run.items():
+        ranks = sorted(-score for score in own.values())
+        if ranks != list(range(1, len(ranks) + 1)):
+            first = ", ".join(f"{rank:g}" for rank in ranks[:5]) + ", ..." * (len(ranks) > 5)
+            return f"query {query!r} has {len(ranks)} documents, with the ranks {first}"
+    return ""
+
+
+def run_of(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> dict[str, dict[str, float]]:
+    """A run as `read_run` reads it; what to do with malformed lines says `bad`."""
+    return _read(path, RUN, bad, encoding)
+
+
+def read_qrels(
+    path: str | os.PathLike, *, negative_grades: str = "error", malformed: str = "error", encoding: str = "utf-8"
+) -> dict[str, dict[str, Any]]:
+    """Judgements from a file of any of these forms, told apart by its first line:
+
+    - TREC and MS MARCO: `query iteration document grade`;
+    - a first line with names, as BEIR's `query-id corpus-id score`, the rest by tabs;
+    - `query document grade`.
+
+    Grades are whole numbers, or floats where they are not whole. Grades below 0 (in some TREC files -1 or -2, for
+    spam) are malformed, unless `negative_grades="zero"` counts them as 0. Raises as `read_run` does.
+    """
+    bad = MalformedLines(path, malformed)
+    qrels, _ = qrels_and_notes(path, bad, negative_grades, encoding)
+    bad.warn(stacklevel=2)
+    return qrels
+
+
+def qrels_and_notes(
+    path: str | os.PathLike, bad: MalformedLines, negative_grades: str = "error", encoding: str = "utf-8"
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Judgements as `read_qrels` reads them, and what was done to them, in words."""
+    if negative_grades not in NEGATIVE_GRADES:
+        raise ValueError(f"negative_grades must be one of {', '.join(NEGATIVE_GRADES)}; got {negative_grades!r}")
+    qrels = _read(path, ANY_GRADE if negative_grades == "zero" else QRELS, bad, encoding)
+    below = [(grades, document) for grades in qrels.values() for document, grade in grades.items() if grade < 0]
+    for grades, document in below:
+        grades[document] = 0
+    changed = [f"{Path(path).name}: grades below 0 counted as 0: {len(below):,}"] if below else []
+    return qrels, [*changed, *bad.notes()]
+
+
+def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], tag: str = "crossenc_kit") -> Path:
+    """Write a run in TREC's six columns, replacing the file in one move; gzipped if `path` ends in .gz.
+
+    Ranks count from 1 by descending score; equal scores are by document id, descending, which is the order that
+    trec_eval gives them. Scores are written so that they read back equal. A query without candidates has no line, and
+    a warning names it. Raises `DataError` for scores that are not finite and ids that cannot stand in such a file.
+    """
+    check_form(run)
+    _check_ids([tag], "tag")
+    empty = [query for query, found in run.items() if not found]
+    if empty:
+        warnings.warn(f"queries without candidates are not in {path}: {len(empty):,} ({some(empty)})", stacklevel=2)
+    lines = [
+        f"{query} Q0 {document} {rank} {float(score)!r} {tag}\n"
+        for query, found in run.items()
+        for rank, (score, document) in enumerate(sorted(((s, d) for d, s in found.items()), reverse=True), 1)
+    ]
+    return _write(path, lines, run, "run")
+
+
+def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]], form: str = "trec") -> Path:
+    """Write judgements as TREC's `query 0 document grade`, or by `form="beir"` as its three columns with a header.
+
+    In the order given, in one move, gzipped if `path` ends in .gz. Raises `DataError` as `write_run` does, and for
+    grades below 0.
+    """
+    if form not in QREL_FORMS:
+        raise ValueError(f"form must be one of {', '.join(QREL_FORMS)}; got {form!r}")
+    check_qrels(qrels)
+    below = [(query, document) for query, judged in qrels.items() for document in judged if judged[document] < 0]
+    if below:
+        query, document = below[0]
+        raise DataError(
+            f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
+            f"({len(below):,} such), which would not read back; make it 0"
+        )
+    line = "{} 0 {} {}\n" if form == "trec" else "{}\t{}\t{}\n"
+    rows = [
+        line.format(query, document, _plain(grade))
+        for query, judged in qrels.items()
+        for document, grade in judged.items()
+    ]
+    first = ["query-id\tcorpus-id\tscore\n"] if form == "beir" and rows else []
+    return _write(path, first + rows, qrels, "qrels")
+
+
+def _read(path: str | os.PathLike, kind: Kind, bad: MalformedLines, encoding: str) -> dict[str, dict[str, Any]]:
+    """`{query id: {document id: number}}`; a document that a query has twice is malformed."""
+    lines = ((number, line) for number, line in lines_of(path, encoding, bad.add) if line.strip(" \t"))
+    first = next(lines, None)
+    if first is None and bad.count:
+        raise DataError("; ".join([f"{path}: no line can be used", *bad.notes()]))
+    if first is None:
+        raise DataError(f"{path}: the file has no lines; expected {kind.expected}")
+    columns = _named_columns(first[1].split("\t"), kind, f"{path}, line {first[0]}")
+    by_tabs = columns is not None
+    rows = lines if by_tabs else itertools.chain([first], lines)
+
+    def parse(line: str) -> tuple[str, str, float]:
+        nonlocal columns
+        cells = line.split("\t") if by_tabs else _cells(line)
+        own = columns or kind.known.get(len(cells))
+        if own is None or len(cells) != own.width:
+            expected = f"{own.width} as in the lines before" if own else kind.expected
+            raise DataError(f"{len(cells)} columns, expected {expected}: {line[:60]!r}")
+        query, document, value = cells[own.query], cells[own.document], own.number(cells[own.value])
+        if not query or not document:
+            raise DataError(f"an id is empty: {line[:60]!r}")
+        columns = own  # the first line that can be used says what the file is
+        return query, document, value
+
+    table: dict[str, dict[str, float]] = {}
+    for number, (query, document, value) in usable(rows, parse, bad):
+        own = table.setdefault(query, {})
+        if document in own:
+            bad.add(number, f"query {query!r} has document {document!r} a second time")
+        else:
+            own[document] = value
+    if not table:
+        raise DataError("; ".join([f"{path}: no line can be used", *bad.notes()]))
+    return table
+
+
+def _cells(line: str) -> list[str]:
+    """Cells between spaces and tabs; a no-break space is part of an id, for trec_eval too."""
+    return line.split() if line.isascii() else [cell for cell in line.replace("\t", " ").split(" ") if cell]
+
+
+def _named_columns(cells: list[str], kind: Kind, where: str) -> Columns | None:
+    """The columns that a first line names; None where it names none."""
+    names = [cell.strip().lower() for cell in cells]
+    if not set(names) & set(QUERY_NAMES) or not set(names) & set(DOCUMENT_NAMES):
+        return None
+    value = next((name for name in kind.named if name in names), None)
+    if value is None:
+        raise DataError(f"{where}: no column {' or '.join(kind.named)} among {', '.join(cells)}")
+    query, document = (next(names.index(n) for n in known if n in names) for known in (QUERY_NAMES, DOCUMENT_NAMES))
+    return Columns(len(names), query, document, names.index(value), kind.named[value])
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        raise DataError(f"the score is {text[:40]!r}; expected a number") from None
+    if not math.isfinite(score):
+        raise DataError(f"the score is {text[:40]}; expected a finite number")
+    return score
+
+
+def _minus_rank(text: str) -> float:
+    """The score of a rank: minus the rank, so that equal steps stay equal and no two ranks round to one score."""
+    if not re.fullmatch(r"0*[1-9][0-9]*", text):
+        raise DataError(f"the rank is {text[:40]!r}; expected a whole number from 1")
+    return -float(text)
+
+
+def _any_grade(text: str) -> float:
+    try:
+        grade = int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else float(text)
+    except ValueError:
+        raise DataError(f"the grade is {text[:40]!r}; expected a number") from None
+    if not math.isfinite(grade):
+        raise DataError(f"the grade is {text[:40]}; expected a finite number")
+    return _plain(grade)
+
+
+def _grade(text: str) -> float:
+    grade = _any_grade(text)
+    if grade < 0:
+        raise DataError(f'the grade is {text}, below 0; negative_grades="zero" counts it as 0')
+    return grade
+
+
+def _plain(grade: float) -> float:
+    """A grade as an int where it is whole."""
+    return int(grade) if grade == int(grade) else float(grade)
+
+
+def _check_ids(ids: Iterable[str], kind: str) -> None:
+    """Raise `DataError` for an id that would not read back: empty, with white space, or not to be encoded."""
+    for name in ids:
+        if len(name.split()) != 1 or name != name.strip() or name.startswith("\ufeff"):
+            raise DataError(f"the {kind} {name[:60]!r} is empty or has white space, which separates columns; change it")
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"the {kind} {name[:60]!r} holds half of a surrogate pair; change it") from None
+
+
+def _write(path: str | os.PathLike, lines: Sequence[str], table: Mapping[str, Mapping[str, Any]], what: str) -> Path:
+    """Lines to a file that appears whole or not at all."""
+    if not lines:
+        raise DataError(f"the {what} has no documents: there is nothing to write to {path}")
+    _check_ids(table, "query id")
+    _check_ids({document for own in table.values() for document in own}, "document id")
+    return write_lines(path, (line.encode("utf-8") for line in lines))
+
+
+RUN = Kind(
+    {6: Columns(6, 0, 2, 4, _score), 3: Columns(3, 0, 1, 2, _minus_rank)},
+    {"score": _score, "rank": _minus_rank},
+    "6 (query Q0 document rank score tag), 3 (query document rank), or a line with names (query-id corpus-id score)",
+)
+QRELS = Kind(
+    {4: Columns(4, 0, 2, 3, _grade), 3: Columns(3, 0, 1, 2, _grade)},
+    dict.fromkeys(["score", "grade", "relevance", "label"], _grade),
+    "4 (query iteration document grade), or 3 (query document grade), also with a line of names on top",
+)
+ANY_GRADE = Kind(
+    {count: columns._replace(number=_any_grade) for count, columns in QRELS.known.items()},
+    dict.fromkeys(QRELS.named, _any_grade),
+    QRELS.expected,
+)

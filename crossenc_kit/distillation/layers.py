@@ -1,0 +1,356 @@
+"""Layer matching: a student learns what its teacher's layers compute, before it learns the teacher's scores.
+
+    student = make_student(teacher, layers=3)
+    match_layers(student, teacher, pairs, config=TrainingConfig(epochs=1, learning_rate=1e-4))
+    train(student, with_teacher_scores(pairs, scores), "mse")
+
+Hidden states by squared error, as in Jiao et al., "TinyBERT", 2020; attention by squared error, as there, or by
+divergence, as in Wang et al., "MiniLM: Deep Self-Attention Distillation", 2020. No labels and no scores take part.
+
+Which layers of a student and its teacher are compared, and whether they can be: looked at before the first step.
+
+Losses of what lies between a model's input and its score: hidden states and attention, student against teacher.
+
+`mask` `(B, T)` is True where there is a token; what stands elsewhere changes nothing. Each is a mean over the B pairs
+of a mean over the pair's own tokens, so that a long pair weighs no more than a short one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from crossenc_kit.data.pairs import Pairs, as_pairs
+from crossenc_kit.distillation.students import spread
+from crossenc_kit.errors import DataError, TruncationWarning
+from crossenc_kit.history import History
+from crossenc_kit.models.cross_encoder import CrossEncoder
+from crossenc_kit.models.packed import pad_batch, padding_of
+from crossenc_kit.models.products import FastProducts
+from crossenc_kit.models.tokens import Tokens, tokenize
+from crossenc_kit.training.batches import plan_epoch
+from crossenc_kit.training.config import TrainingConfig, check_config, precision_of
+from crossenc_kit.training.optimization import adamw, check_warmup, find_schedule, parameter_groups, set_rate
+
+USED = {"epochs", "batch_size", "accumulation", "token_budget", "max_steps", "learning_rate", "warmup_steps"}
+USED |= {"scheduler", "weight_decay", "layer_decay", "head_factor", "max_grad_norm", "precision", "seed"}
+LEAST = 1e-12  # of a probability before its logarithm: softmax gives a plain 0 where float32 ends
+
+
+def match_layers(
+    student: CrossEncoder,
+    teacher: CrossEncoder,
+    pairs: Any,
+    layer_map: Mapping[int, int] | Sequence[int] | None = None,
+    config: TrainingConfig | None = None,
+    *,
+    hidden_weight: float = 1.0,
+    attention_weight: float = 1.0,
+    attention: str = "kl",
+    on_row: Callable[[dict[str, Any]], Any] | None = None,
+) -> History:
+    """Train the student's embeddings and layers, in place, to compute what layers of the teacher compute.
+
+    `pairs`: anything `as_pairs` takes; labels are not looked at. `layer_map`: the teacher's layer for each of the
+    student's, numbered from 0, as a list or, for some of them, a dict; None spreads them evenly, as `make_student`
+    does; MiniLM's choice is the last layers alone. The loss is the mean over pairs and mapped layers of
+    `hidden_weight` times `hidden_mse` of the layers' outputs plus `attention_weight` times `attention_kl` or, with
+    `attention="mse"`, `attention_mse`. Where the models differ in width a linear map of the student's states is
+    trained with it and then dropped. The head is not trained, and dropout is off: attention is seen after it.
+
+    `config`: of the settings those in `USED` count, others must be left alone; data order is that of `train`. Both
+    models run padded, with plain attention, and are put back as they were; the teacher does not change. Returns a row
+    a step. Raises `ValueError` for layers out of range, tokenizers that differ, other numbers of attention heads, and
+    settings without a meaning; `RuntimeError` at the first loss that is not finite.
+    """
+    config = config or TrainingConfig()
+    check_settings(config)
+    matching = checked_matching(student, teacher, layer_map, (hidden_weight, attention_weight), attention)
+    tokens = same_tokens(student, teacher, as_pairs(pairs))
+    projection = _projection(student, teacher, config.seed)
+    steps = _plan(tokens.student.lengths, config)
+    schedule = _schedule(len(steps), config)
+    history, started = History(), time.perf_counter()
+    optimizer, parameters = _optimizer(student, projection, config)
+    with _comparable(student, teacher, matching.attention_weight > 0):
+        for number, step in enumerate(steps):
+            rate = set_rate(optimizer, schedule(number))
+            errors = np.zeros(2)  # of hidden states, of attention
+            for rows in step.micro_batches:
+                with _autocast(student, config):
+                    hidden, attended = layer_errors(student, teacher, projection, tokens, rows, matching)
+                share = len(rows) / step.pairs
+                (share * (hidden_weight * hidden + attention_weight * attended)).backward()
+                errors += share * np.array([float(hidden.detach()), float(attended.detach())])
+            loss = float(errors @ [hidden_weight, attention_weight])
+            norm = float(clip_grad_norm_(parameters, config.max_grad_norm or math.inf))
+            _check_finite(loss, norm, number, step.micro_batches)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            place = {"step": number + 1, "epoch": step.epoch, "pairs": step.pairs, "tokens": step.tokens}
+            found = {"loss": loss, "hidden": errors[0], "attention": errors[1], "grad_norm": norm}
+            seconds = time.perf_counter() - started
+            row = history.append(**place, **found, learning_rate=rate, seconds=seconds)
+            if on_row is not None:
+                on_row(row)
+    return history
+
+
+def layer_errors(
+    student: CrossEncoder, teacher: CrossEncoder, projection: Any, tokens: BothTokens, rows: np.ndarray, what: Matching
+) -> tuple[Tensor, Tensor]:
+    """How far the student's layers are from the teacher's on some pairs: of hidden states, and of attention."""
+    mask, hidden, attention = _states(student, tokens.student, rows, what.attention_weight > 0)
+    with torch.no_grad():
+        _, taught_hidden, taught_attention = _states(teacher, tokens.teacher, rows, what.attention_weight > 0)
+    errors: list[list[Tensor]] = [[], []]
+    for own, other in what.layers:
+        if what.hidden_weight > 0:
+            state = hidden[own + 1] if projection is None else projection(hidden[own + 1])  # before 0 the embeddings
+            errors[0].append(hidden_mse(state, taught_hidden[other + 1].to(state.device), mask))
+        if what.attention_weight > 0:
+            taught = taught_attention[other].to(attention[own].device)
+            errors[1].append(ATTENTION_LOSSES[what.attention](attention[own], taught, mask))
+    zero = mask.new_zeros((), dtype=torch.float32)
+    return tuple(torch.stack(found).mean() if found else zero for found in errors)  # type: ignore[return-value]
+
+
+def _states(model: CrossEncoder, tokens: Tokens, rows: np.ndarray, attention: bool) -> tuple[Tensor, Any, Any]:
+    """The mask `(B, T)`, and each layer's hidden states `(B, T, H)` and attention `(B, heads, T, T)`."""
+    batch = pad_batch(tokens, rows, padding_of(model.model, model.tokenizer), model.device)
+    found = model.model(**batch, output_hidden_states=True, output_attentions=attention)
+    return batch["attention_mask"].bool(), found.hidden_states, found.attentions
+
+
+class Step(NamedTuple):
+    """An optimizer step: the epochs done after it, its micro-batches of row numbers, and what they hold."""
+
+    epoch: float
+    micro_batches: list[np.ndarray]
+    pairs: int
+    tokens: int
+
+
+def _plan(lengths: np.ndarray, config: TrainingConfig) -> list[Step]:
+    steps: list[Step] = []
+    sizes: dict[str, Any] = {"batch_size": config.batch_size, "accumulation": config.accumulation}
+    for epoch in range(config.epochs):
+        offsets = np.arange(len(lengths) + 1)
+        plan = plan_epoch(lengths, offsets, **sizes, seed=config.seed, epoch=epoch, token_budget=config.token_budget)
+        for at, micro_batches in enumerate(plan):
+            rows = np.concatenate(micro_batches)
+            steps.append(Step(epoch + (at + 1) / len(plan), micro_batches, len(rows), int(lengths[rows].sum())))
+    return steps[: config.max_steps]
+
+
+def _schedule(total: int, config: TrainingConfig) -> Callable[[int], float]:
+    warmup = total // 10 if config.warmup_steps is None else config.warmup_steps
+    if not callable(config.scheduler):
+        check_warmup(config.scheduler, warmup, total, config.learning_rate)
+    return find_schedule(config.scheduler, total, warmup)
+
+
+def _optimizer(student: CrossEncoder, projection: Any, config: TrainingConfig) -> tuple[Any, list[Any]]:
+    """AdamW over the student and the map between the widths, and all that it trains."""
+    named = [*student.model.named_parameters(), *(projection.named_parameters() if projection is not None else ())]
+    rates = (config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
+    return adamw(parameter_groups(named, *rates)), [parameter for _, parameter in named if parameter.requires_grad]
+
+
+@contextmanager
+def _comparable(student: CrossEncoder, teacher: CrossEncoder, attention: bool) -> Iterator[None]:
+    """Both models without dropout, products made the faster way, attention that is looked at the plain way."""
+    models = [student.model, teacher.model]
+    before = [(model.training, model.config._attn_implementation) for model in models]
+    try:
+        for model in models:
+            model.eval()
+            if attention:
+                model.set_attn_implementation("eager")
+        with FastProducts():
+            yield
+    finally:
+        for model, (training, implementation) in zip(models, before, strict=True):
+            model.train(training)
+            if attention:
+                model.set_attn_implementation(implementation)
+
+
+def _autocast(student: CrossEncoder, config: TrainingConfig) -> Any:
+    half = precision_of(config) == "bf16"
+    return torch.autocast(student.device.type, dtype=torch.bfloat16, enabled=half)
+
+
+def _projection(student: CrossEncoder, teacher: CrossEncoder, seed: int) -> Any:
+    """A linear map from the student's width to the teacher's, None where they are the same."""
+    sizes = student.config.hidden_size, teacher.config.hidden_size
+    if sizes[0] == sizes[1]:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(*sizes, bias=False).to(student.device)
+
+
+def _check_finite(loss: float, norm: float, step: int, micro_batches: list[np.ndarray]) -> None:
+    """Raise `RuntimeError` naming the rows where the loss or the gradient of a step is not finite."""
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    rows = sorted(np.concatenate(micro_batches).tolist())
+    shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
+    raise RuntimeError(
+        f"step {step}: the loss is {loss} and the gradient's norm {norm} (rows {shown}); the weights are those before "
+        "this step, try a lower learning_rate"
+    )
+
+
+class Matching(NamedTuple):
+    """What is compared: (student's layer, teacher's layer) numbers from 0, and what each kind of error weighs."""
+
+    layers: list[tuple[int, int]]
+    hidden_weight: float
+    attention_weight: float
+    attention: str
+
+
+class BothTokens(NamedTuple):
+    """The same token ids as each of the two models takes them: with segment ids, or without."""
+
+    student: Tokens
+    teacher: Tokens
+
+
+def check_settings(config: TrainingConfig) -> None:
+    """Raise `ValueError` for a setting without a meaning, or one that `match_layers` would not look at."""
+    check_config(config)
+    others = [f.name for f in fields(config) if f.name not in USED and getattr(config, f.name) != f.default]
+    if others:
+        raise ValueError(f"match_layers does not use {', '.join(others)}; leave it at its default, or set it for train")
+    if precision_of(config) == "fp16":
+        raise ValueError("match_layers trains in fp32 or bf16, not in fp16")
+
+
+def checked_matching(
+    student: CrossEncoder, teacher: CrossEncoder, layer_map: Any, weights: tuple[float, float], attention: str
+) -> Matching:
+    """What is asked for, checked against the two models; `ValueError` where they cannot be compared so."""
+    for name, model in (("student", student), ("teacher", teacher)):
+        if not isinstance(model, CrossEncoder):
+            raise TypeError(f"the {name} is no CrossEncoder, but {model!r:.60}: load it with CrossEncoder(...) first")
+        if model.backend != "torch":
+            raise ValueError(
+                f"the {name} is an export ({model.backend}), whose layers cannot be seen: take the float32 model "
+                "(backend='torch'), and export the student afterwards"
+            )
+    if student.model is teacher.model:
+        raise ValueError("student and teacher are one model; make_student cuts a student that is its own")
+    for name, weight in zip(("hidden_weight", "attention_weight"), weights, strict=True):
+        if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 <= weight < math.inf:
+            raise ValueError(f"{name} must be a number, 0 or more, got {weight!r}")
+    if not any(weights):
+        raise ValueError("hidden_weight and attention_weight are both 0: there is nothing to match")
+    if attention not in ATTENTION_LOSSES:
+        raise ValueError(f"unknown attention={attention!r}; choose from {', '.join(ATTENTION_LOSSES)}")
+    heads = student.config.num_attention_heads, teacher.config.num_attention_heads
+    if weights[1] and heads[0] != heads[1]:
+        raise ValueError(
+            f"the student has {heads[0]} attention heads and the teacher {heads[1]}: set attention_weight=0"
+        )
+    return Matching(_checked_map(layer_map, student, teacher), float(weights[0]), float(weights[1]), attention)
+
+
+def _checked_map(layer_map: Any, student: CrossEncoder, teacher: CrossEncoder) -> list[tuple[int, int]]:
+    own, others = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    if layer_map is None:
+        if own > others:
+            raise ValueError(f"the student has {own} layers and its teacher {others}: give a layer_map")
+        layer_map = spread(own, others)
+    if not isinstance(layer_map, Mapping):
+        if len(layer_map) != own:
+            raise ValueError(
+                f"layer_map has {len(layer_map)} layers for a student of {own}; use a dict for some of them"
+            )
+        layer_map = dict(enumerate(layer_map))
+    if not layer_map:
+        raise ValueError("layer_map names no layer")
+    for name, numbers, count in ("student", layer_map, own), ("teacher", layer_map.values(), others):
+        for number in numbers:
+            if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < count:
+                raise ValueError(f"layer_map names layer {number!r} of the {name}, whose layers are 0 to {count - 1}")
+    return sorted((int(i), int(j)) for i, j in layer_map.items())
+
+
+def same_tokens(student: CrossEncoder, teacher: CrossEncoder, pairs: Pairs) -> BothTokens:
+    """The pairs as each model takes them; `ValueError` where these are not the same tokens."""
+    if not len(pairs):
+        raise DataError("there is nothing to match layers on: no pairs")
+    first, second = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if first != second:
+        common = len(first.items() & second.items())
+        raise ValueError(
+            f"student and teacher read with different tokenizers (vocabularies of {len(first)} and {len(second)} "
+            f"tokens, {common} in common): layers are compared token by token. Cut the student from its teacher with "
+            "make_student, or distil the scores alone"
+        )
+    longest = min(student.max_length, teacher.max_length)
+    both = BothTokens(*(tokenize(m.tokenizer, pairs, longest, student.truncation) for m in (student, teacher)))
+    if not _equal(both.student, both.teacher):
+        raise ValueError(
+            "student and teacher have the same vocabulary, but make other tokens of these pairs (lower case, or other "
+            "special tokens): layers are compared token by token"
+        )
+    if cut := both.student.num_truncated:
+        warnings.warn(
+            f"{cut} of {pairs.num_pairs} pairs exceed {longest} tokens and were cut", TruncationWarning, stacklevel=3
+        )
+    return both
+
+
+def _equal(first: Tokens, second: Tokens) -> bool:
+    pieces = [(tokens.template.before, tokens.template.between, tokens.template.after) for tokens in (first, second)]
+    same = all(np.array_equal(a, b) for a, b in zip(*pieces, strict=True))
+    return same and np.array_equal(first.ids, second.ids) and np.array_equal(first.kept, second.kept)
+
+
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of hidden states `(B, T, H)`, over tokens and H; Jiao et al., "TinyBERT", 2020."""
+    errors = (student.float() - teacher.float()).square().mean(2)
+    return _mean_over_tokens(errors, mask)
+
+
+def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of attention `(B, heads, T, T)`, over heads and the pair's T x T entries.
+
+    Of probabilities, which models report, where TinyBERT takes the scores before the softmax.
+    """
+    errors = (student.float() - teacher.float()).square().mean(1)
+    own = mask.sum(1, keepdim=True)
+    return _mean_over_tokens((errors * mask[:, None, :]).sum(2) / own, mask)
+
+
+def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Divergence of attention `(B, heads, T, T)`, sum over keys of p (log p - log q), mean over heads and queries.
+
+    p is the teacher's distribution, q the student's; Wang et al., "MiniLM", 2020. In natural logarithms.
+    """
+    p, q = teacher.float(), student.float()
+    terms = p * (p.clamp(min=LEAST).log() - q.clamp(min=LEAST).log())
+    return _mean_over_tokens((terms * mask[:, None, None, :]).sum(3).mean(1), mask)
+
+
+def _mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over pairs of the mean over each pair's tokens, of values `(B, T)`."""
+    return (torch.where(mask, values, 0).sum(1) / mask.sum(1)).mean()
+
+
+ATTENTION_LOSSES = {"kl": attention_kl, "mse": attention_mse}

@@ -1,0 +1,188 @@
+"""Students: a smaller cross-encoder cut from a larger one, which starts with some of the larger one's layers.
+
+    student = make_student(teacher, layers=3)
+    train(student, with_teacher_scores(pairs, scores), "mse")
+
+Cutting layers alone costs quality that training on the teacher's scores gives back in part. Sanh et al., "DistilBERT",
+2019, start from one layer in two; Sajjad et al., "On the Effect of Dropping Layers of Pre-trained Transformer Models",
+2020, compare which ones to keep.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+from crossenc_kit.models.adapters import is_wrapped
+from crossenc_kit.models.cross_encoder import CrossEncoder
+
+RULES = ("even", "first", "last")
+LAYERS = 3  # of a student, unless said otherwise
+
+
+def make_student(
+    model: CrossEncoder,
+    layers: int | None = None,
+    keep: str | Iterable[int] = "even",
+    *,
+    num_labels: int | None = None,
+    seed: int = 0,
+) -> CrossEncoder:
+    """A new `CrossEncoder` with some of the encoder layers of `model`, and all else as it is there.
+
+    `layers`: how many, 3 unless said otherwise. `keep`: which, of n layers numbered from 0: "even", k evenly spaced
+    ones up to the last, ceil((i + 1) n / k) - 1 for i < k (the map of Jiao et al., "TinyBERT", 2020: 3 of 12 are 3, 7,
+    11; where the lowest layer is unlike the others, as in ModernBERT, it and an even choice of these); "first" or
+    "last"; or their numbers, from the lowest up. Weights, embeddings, pooler and head are copied:
+    `model` stays as it is and shares no memory. Tokenizer, `max_length`, truncation, activation and the classes' names
+    are the same. With another `num_labels` the last matrix of the head is new, drawn from `seed`, and the activation
+    the one of a new model.
+
+    Raises `ValueError` for more layers than there are, numbers that are not in order or out of range, a model with an
+    adapter, an exported one, one whose layers share their weights (ALBERT), and a layer that cannot stand where it
+    would.
+    """
+    from torch import nn
+
+    place, kept = choose_layers(model, layers, keep)
+    new_head = num_labels is not None and num_labels != model.num_labels
+    config = _smaller_config(model.config, kept)
+    if new_head:
+        _ask_for_head(config, num_labels)
+    student = copy.copy(model)
+    student.model, new = _cut(model.model, config, place, kept, seed)
+    student.new_head = new if new_head else {name: weight.clone() for name, weight in model.new_head.items()}
+    student.tokenizer = copy.deepcopy(model.tokenizer)
+    rule = nn.Sigmoid() if config.num_labels == 1 else nn.Identity()
+    student.activation_fn = rule if new_head else copy.deepcopy(model.activation_fn)
+    student.name = f"layers {_listed(kept)} of {model.name}"
+    student.card = {"base_model": model.card.get("base_model", model.name), "layers": kept}
+    if not new_head and "label_names" in model.card:
+        student.card["label_names"] = list(model.card["label_names"])
+    student.truncated = 0
+    return student
+
+
+def choose_layers(model: CrossEncoder, layers: int | None, keep: str | Iterable[int]) -> tuple[str, list[int]]:
+    """Where the encoder's layers are among the modules, and the numbers of those to keep; see `make_student`."""
+    place, count = find_layers(model)
+    if not isinstance(keep, str):
+        return place, _checked_numbers(keep, layers, count)
+    wanted = LAYERS if layers is None else layers
+    if not isinstance(wanted, Integral) or isinstance(wanted, bool) or wanted < 1:
+        raise ValueError(f"layers must be a whole number, 1 or more, got {wanted!r}")
+    if wanted > count:
+        raise ValueError(f"a student of {wanted} layers cannot be cut from {model.name!r}, which has {count}")
+    if keep not in RULES:
+        raise ValueError(f"unknown keep={keep!r}; choose from {', '.join(RULES)}, or give the layers' numbers")
+    if keep == "even" and _first_is_unlike(model.model.get_submodule(place)):
+        return place, [0, *(number + 1 for number in spread(int(wanted) - 1, count - 1))]
+    return place, spread(int(wanted), count, keep)
+
+
+def _first_is_unlike(layers: Any) -> bool:
+    """Whether the lowest layer has other weights than the rest, as ModernBERT's has one norm less."""
+    return len({frozenset(layer.state_dict()) for layer in (layers[0], layers[-1])}) > 1
+
+
+def spread(wanted: int, count: int, keep: str = "even") -> list[int]:
+    """The numbers of `wanted` of `count` layers, 0 the lowest, by one of the `RULES`."""
+    if keep == "even":
+        return [-(-(place + 1) * count // wanted) - 1 for place in range(wanted)]
+    return list(range(wanted)) if keep == "first" else list(range(count - wanted, count))
+
+
+def _checked_numbers(keep: Iterable[int], layers: int | None, count: int) -> list[int]:
+    kept = list(keep)
+    wrong = [number for number in kept if not isinstance(number, Integral) or isinstance(number, bool)]
+    wrong = wrong or [number for number in kept if not 0 <= number < count]
+    if wrong or not kept:
+        got = f"{wrong[0]!r}" if wrong else "no layer"
+        raise ValueError(f"keep names {got}; the model has the layers 0 to {count - 1}")
+    if sorted(set(kept)) != kept:
+        raise ValueError(f"keep must name each layer once, from the lowest up, got {kept}")
+    if layers is not None and layers != len(kept):
+        raise ValueError(f"keep names {len(kept)} layers and layers={layers}; leave one of them out")
+    return [int(number) for number in kept]
+
+
+def find_layers(model: CrossEncoder) -> tuple[str, int]:
+    """The name of the encoder's list of layers and how many there are; `ValueError` where they cannot be told apart."""
+    from torch import nn
+
+    if not isinstance(model, CrossEncoder):
+        raise TypeError(
+            f"a student is cut from a CrossEncoder, got {model!r:.60}: load it with CrossEncoder(...) first"
+        )
+    whole, config = model.model, model.config
+    if model.backend != "torch":
+        raise ValueError(
+            f"{model.name!r} is an export ({model.backend}), whose layers cannot be cut: cut the float32 model "
+            "(backend='torch') and export the student"
+        )
+    if is_wrapped(whole):
+        raise ValueError(f"{model.name!r} has an adapter: make a plain model of it first, with merge_adapters(model)")
+    count, kind = config.num_hidden_layers, type(whole).__name__
+    if hasattr(config, "num_hidden_groups"):
+        raise ValueError(
+            f"{kind} runs one set of weights {count} times ({config.num_hidden_groups} group of layers): there are no "
+            "layers to choose from, and fewer of them are no smaller a model"
+        )
+    lists = [(n, m) for n, m in whole.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
+        raise ValueError(f"{kind} has no list of its {count} layers (nn.ModuleList) that a student could be cut from")
+    return lists[0][0], count  # the outermost
+
+
+def _smaller_config(config: Any, kept: list[int]) -> Any:
+    """A copy for fewer layers: settings with one entry a layer (ModernBERT's `layer_types`) keep those of the kept."""
+    count, smaller = config.num_hidden_layers, copy.deepcopy(config)
+    for name, value in config.to_dict().items():
+        if "layer" in name and isinstance(value, (list, tuple)) and len(value) == count:
+            setattr(smaller, name, [value[number] for number in kept])
+    smaller.num_hidden_layers = len(kept)
+    return smaller
+
+
+def _ask_for_head(config: Any, num_labels: int | None) -> None:
+    """Change a configuration to one of a new head: no names, activation or temperature of the old."""
+    if not isinstance(num_labels, Integral) or isinstance(num_labels, bool) or num_labels < 1:
+        raise ValueError(f"num_labels must be a whole number, 1 or more, got {num_labels!r}")
+    config.num_labels = int(num_labels)  # names the classes LABEL_0, LABEL_1, ...
+    for name in ("sentence_transformers", "sbert_ce_default_activation_function", "crossenc_kit", "problem_type"):
+        if hasattr(config, name):
+            setattr(config, name, None)
+
+
+def _cut(whole: Any, config: Any, place: str, kept: list[int], seed: int) -> tuple[Any, dict[str, Any]]:
+    """A model of the same class with some of the layers' weights, and its new weights by name."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = type(whole)(config)
+    student = student.to(device=whole.device, dtype=whole.dtype).eval()
+    own = student.state_dict()
+    numbers = {str(number): str(at) for at, number in enumerate(kept)}
+    weights = {}
+    for name, weight in whole.state_dict().items():
+        if name.startswith(f"{place}."):
+            number, _, rest = name.removeprefix(f"{place}.").partition(".")
+            if number not in numbers:
+                continue
+            name = f"{place}.{numbers[number]}.{rest}"
+        weights[name] = weight
+    resized = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if odd := sorted(own.keys() ^ weights.keys()):
+        raise ValueError(
+            f"layers {_listed(kept)} cannot stand in the places 0 to {len(kept) - 1} of a {type(whole).__name__}: "
+            f"{odd[0]} is in only one of the two; keep the first layer too"
+        )
+    student.load_state_dict({name: weight for name, weight in weights.items() if name not in resized}, strict=False)
+    return student, {name: own[name].cpu().clone() for name in resized}
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

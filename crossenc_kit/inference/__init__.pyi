@@ -1,0 +1,12 @@
+"""The public names of the room `inference`."""
+
+from .bulk import score_file as score_file
+from .bulk import score_pairs as score_pairs
+from .export import ExportReport as ExportReport
+from .export import export_model as export_model
+from .long_documents import chunked as chunked
+from .long_documents import score_chunks as score_chunks
+from .long_documents import truncation_report as truncation_report
+from .pool import ScoringPool as ScoringPool
+from .score_store import cached_scores as cached_scores
+from .score_store import read_scores as read_scores

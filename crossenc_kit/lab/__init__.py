@@ -1,0 +1,5 @@
+"""Notebooks as experiments, with exercises, a benchmark and a doctor."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,229 @@
+"""Self-checks for exercises: they say "not tried yet", "not yet", "close" or "right", and never raise.
+
+The expected value may be given as a function without arguments, and is never shown: a wrong answer
+gets a hint, not the solution.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.plots.figures import one_line
+
+NOT_TRIED, NOT_YET, CLOSE, RIGHT = "not tried yet", "not yet", "close", "right"
+MARKS = {NOT_TRIED: "○", NOT_YET: "✗", CLOSE: "≈", RIGHT: "✓"}
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """What a check says: its `state`, why, and a hint (shown while the answer is wrong); true only if right."""
+
+    state: str
+    message: str = ""
+    hint: str = ""
+
+    def __bool__(self) -> bool:
+        return self.state == RIGHT
+
+    def __str__(self) -> str:
+        hint = f". Hint: {self.hint}" if self.hint and self.state in (NOT_YET, CLOSE) else ""
+        return f"{MARKS[self.state]} {self.state}" + (f": {self.message}" if self.message else "") + hint
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        head, state, rest = str(self).partition(self.state)
+        return f"{head}**{state}**{_harmless(rest)}"
+
+
+def check(answer: Any, expected: Any, *, hint: str = "", tolerance: float | None = None) -> Verdict:
+    """Compare an answer with the expected number, array, text, set, list or mapping.
+
+    `expected` may be a function without arguments that computes it. Numbers may be off by
+    `tolerance` times the largest expected magnitude (default 1e-3; whole numbers and booleans must
+    match); within 10 % is close, as is an array of the right shape with at least one right value.
+    `None` and `...` are "not tried yet". Never raises: a check that breaks says so in its message.
+    """
+    if answer is None or answer is ...:
+        return Verdict(NOT_TRIED)
+    try:
+        value = expected() if callable(expected) else expected
+    except Exception as error:
+        return Verdict(NOT_YET, f"the check itself failed, which is not your fault: {_said(error)}")
+    return replace(_compare(answer, value, tolerance), hint=hint)
+
+
+def check_function(
+    function: Any, cases: Sequence[tuple[Any, Any]], *, hint: str = "", tolerance: float | None = None
+) -> Verdict:
+    """Call the student's function on every case and report the first that is not right.
+
+    `cases`: `(arguments, expected)`; a tuple of arguments is spread, anything else is the only one.
+    `expected` may be a reference function, called with the same arguments. The function gets copies,
+    so it cannot change the notebook's data. Never raises: an exception becomes a message.
+    """
+    if function is None or function is ...:
+        return Verdict(NOT_TRIED)
+    if not callable(function):
+        return Verdict(NOT_YET, f"expected a function, got {_kind(function)}; give its name without parentheses", hint)
+    if not cases:
+        return Verdict(NOT_YET, "the check itself has no cases, which is not your fault")
+    for number, (given, expected) in enumerate(cases, 1):
+        arguments = given if isinstance(given, tuple) else (given,)
+        verdict = _one_case(function, arguments, expected, tolerance)
+        if verdict.state == NOT_TRIED and number > 1:
+            verdict = Verdict(NOT_YET, "it returns None")
+        if not verdict:
+            where = f"case {number} of {len(cases)}, {one_line(', '.join(map(_shown, arguments)), 60)}"
+            return replace(verdict, message=f"{where}: {verdict.message}", hint=hint)
+    return Verdict(RIGHT, f"{len(cases)} of {len(cases)} cases")
+
+
+def _one_case(function: Callable, arguments: tuple, expected: Any, tolerance: float | None) -> Verdict:
+    try:
+        value = expected(*copy.deepcopy(arguments)) if callable(expected) else expected
+        arguments = copy.deepcopy(arguments)
+    except Exception as error:
+        return Verdict(NOT_YET, f"the check itself failed, which is not your fault: {_said(error)}")
+    try:
+        answer = function(*arguments)
+    except (Exception, SystemExit) as error:
+        return Verdict(NOT_YET, f"your function raised {_said(error)}{_line_of(error, function)}")
+    if answer is None or answer is ...:
+        return Verdict(NOT_TRIED, "it returns nothing yet")
+    return _compare(answer, value, tolerance)
+
+
+def _compare(answer: Any, expected: Any, tolerance: float | None) -> Verdict:
+    try:
+        if callable(answer):
+            return Verdict(NOT_YET, "that is a function, not its result; call it")
+        if isinstance(expected, str):
+            return _compare_texts(answer, expected)
+        if isinstance(expected, (set, frozenset)):
+            return _compare_sets(answer, set(expected))
+        numbers = _numbers(expected)
+        if numbers is not None:
+            return _compare_numbers(answer, numbers, tolerance)
+        if isinstance(expected, (Mapping, list, tuple)):
+            return _compare_parts(answer, expected, tolerance)
+        return Verdict(RIGHT) if bool(answer == expected) else Verdict(NOT_YET, f"not {_shown(answer)}")
+    except Exception as error:  # an answer can be any object, with any `__eq__` or `__array__`
+        return Verdict(
+            NOT_YET, f"cannot compare {_kind(answer)} with the expected {type(expected).__name__}: {_said(error)}"
+        )
+
+
+def _compare_texts(answer: Any, expected: str) -> Verdict:
+    """Equal but for case and spaces is right; four fifths of the letters is close."""
+    if not isinstance(answer, str):
+        return Verdict(NOT_YET, f"expected a text in quotes, got {_kind(answer)}")
+    ours, theirs = (" ".join(text.casefold().split()) for text in (expected, answer))
+    alike = SequenceMatcher(None, ours, theirs).ratio() > 0.8
+    return Verdict(RIGHT) if ours == theirs else Verdict(CLOSE if alike else NOT_YET, f"not {_shown(answer)}")
+
+
+def _compare_sets(answer: Any, expected: set) -> Verdict:
+    if isinstance(answer, (str, Mapping)) or not hasattr(answer, "__iter__"):
+        return Verdict(NOT_YET, f"expected a set, {{...}}, got {_kind(answer)}")
+    given = set(answer)
+    found = len(given & expected)
+    message = f"{found} of your {len(given)} belong, {len(expected) - found} are missing"
+    near = CLOSE if 2 * found >= len(given | expected) else NOT_YET
+    return Verdict(RIGHT) if given == expected else Verdict(near, message)
+
+
+def _compare_parts(answer: Any, expected: Any, tolerance: float | None) -> Verdict:
+    """A list or a mapping, part by part."""
+    mapping = isinstance(expected, Mapping)
+    if not isinstance(answer, Mapping if mapping else (list, tuple)):
+        return Verdict(NOT_YET, f"expected a {type(expected).__name__}, got {_kind(answer)}")
+    if mapping and set(answer) != set(expected):
+        keys = _compare_sets(set(answer), set(expected))
+        return replace(keys, message=f"keys: {keys.message}")
+    if len(answer) != len(expected):
+        return Verdict(NOT_YET, f"expected {len(expected)} items, got {len(answer)}")
+    verdicts = [_compare(answer[k], expected[k], tolerance) for k in (expected if mapping else range(len(expected)))]
+    right = sum(map(bool, verdicts))
+    if right == len(verdicts):
+        return Verdict(RIGHT)
+    near = right or any(verdict.state == CLOSE for verdict in verdicts)
+    return Verdict(CLOSE if near else NOT_YET, f"{right} of {len(verdicts)} values are right")
+
+
+def _compare_numbers(given: Any, expected: np.ndarray, tolerance: float | None) -> Verdict:
+    answer = _numbers(given)
+    if answer is None or answer.shape != expected.shape:
+        got = _kind(given) if answer is None else _shape(answer)
+        turned = answer is not None and expected.ndim > 1 and answer.shape == expected.T.shape
+        return Verdict(NOT_YET, f"expected {_shape(expected)}, got {got}" + ("; transposed?" if turned else ""))
+    theirs, ours = answer.astype(float), expected.astype(float)
+    scale = float(np.abs(ours[np.isfinite(ours)]).max(initial=0.0)) or 1.0
+    with np.errstate(invalid="ignore"):  # inf - inf
+        error = np.where((theirs == ours) | (np.isnan(theirs) & np.isnan(ours)), 0.0, np.abs(theirs - ours) / scale)
+    exact = tolerance is None and expected.dtype.kind in "bui"
+    good = error <= (0.0 if exact else 1e-3 if tolerance is None else tolerance)
+    if good.all():
+        return Verdict(RIGHT)
+    if answer.ndim:
+        near, message = good.any() or error.max() <= 0.1, f"the shape is right, {good.sum()} of {good.size} values are"
+    else:
+        near, message = error <= 0.1 and expected.dtype.kind != "b", f"not {_shown(given)}" + _guess(theirs, ours)
+    return Verdict(CLOSE if near else NOT_YET, message)
+
+
+def _guess(answer: np.ndarray, expected: np.ndarray) -> str:
+    """What may have gone wrong with a number, without giving the right one away."""
+    guesses = {-1: "look at the sign", 100: "percent, or a fraction?", 0.01: "percent, or a fraction?"}
+    fitting = [guess for factor, guess in guesses.items() if np.isclose(answer, factor * expected, rtol=1e-3, atol=0)]
+    return f"; {fitting[0]}" if fitting else ""
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """A number, array, tensor or nested list as a numeric array; None for anything else."""
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except ValueError:  # rows of different lengths
+        return None
+    return array if array.dtype.kind in "buif" else None
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {_shown(value)}"
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"an array of shape {array.shape}" if array.ndim else "a single number"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value), 60)
+    except Exception as error:
+        return f"(its repr raised {type(error).__name__})"
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(str(error), 120)}"
+
+
+def _line_of(error: BaseException, function: Callable) -> str:
+    """Where in the student's own cell the error arose, if it did there."""
+    code = getattr(function, "__code__", None)
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    return f" (line {lines[-1]} of its cell)" if lines else ""
+
+
+def _harmless(text: str) -> str:
+    """Text that Markdown, HTML and MathJax all show as it is; every sign of theirs becomes an entity."""
+    signs = "\\`*_{}[]()#+-.!|~<>&\"'"
+    entities = "".join(f"&#{ord(c)};" if c in signs else c for c in text)
+    return entities.replace("$", "<span>$</span>").replace("\n", " ")

@@ -1,0 +1,10 @@
+"""The public names of the room `losses`."""
+
+from .distillation import distillation_loss as distillation_loss
+from .distillation import teacher_and_gold as teacher_and_gold
+from .listwise import RANKING_LOSSES as RANKING_LOSSES
+from .loss import loss_with as loss_with
+from .pointwise import bce_with_logits as bce_with_logits
+from .pointwise import cross_entropy as cross_entropy
+from .pointwise import mse as mse
+from .pointwise import sigmoid_mse as sigmoid_mse

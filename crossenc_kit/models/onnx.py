@@ -1,0 +1,246 @@
+"""A classifier in an ONNX file, run by onnxruntime, that stands where a Hugging Face model stands.
+
+A classifier of torch becomes a graph in an ONNX file, in float32 or int8.
+
+The exporter is torch's newer one, which follows the model's own code with sizes left open (`torch.export`). The older
+one records a single run, and what that run decided by its sizes would hold for all. The graph takes batches of any size
+and length; its attention is written out, which onnxruntime runs faster than torch's own operation put into ONNX.
+
+An int8 layer (see quantization.py) becomes QuantizeLinear with a scale for each row, MatMulInteger, and two scales: the
+scores are those of the int8 model of torch, but for ties of rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossenc_kit.errors import BackboneError
+from crossenc_kit.models.int8 import LARGEST, TINY, Int8Linear, int8_linear
+
+FIELDS = ("input_ids", "attention_mask", "token_type_ids")
+INSTALL = 'pip install "crossenc_kit[onnx]"'
+# Adding and normalising in one step is slower than in two here: 0.61 against 0.54 s for the same pairs.
+SLOW = ["SkipLayerNormFusion"]
+OPSET = 20  # the first with GELU in one operation
+LIMIT = 2**31  # bytes
+MIDDLE = 128  # of unsigned numbers: onnxruntime multiplies unsigned by signed, signed by signed ten times as slowly
+
+
+class OnnxClassifier(nn.Module):
+    """The graph of a file: `model(input_ids=..., attention_mask=...).logits`, float32 `(B, C)` without gradients.
+
+    A batch is cut into runs of equal length, so that the graph sees no padding: a pair's score does not depend on its
+    company. The session has one thread; `predict` runs as many batches at a time as there are cores.
+    """
+
+    sha256: Tensor
+
+    def __init__(self, path: str | os.PathLike, config: Any, provider: str = "CPUExecutionProvider"):
+        super().__init__()
+        self.path, self.config = Path(path), config
+        self.session = open_session(self.path, provider)
+        self.wanted = [given.name for given in self.session.get_inputs()]
+        self._check(config.num_labels)
+        digest = hashlib.sha256(self.path.read_bytes()).digest()  # what tells one model's weights from another's
+        self.register_buffer("sha256", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        self.eval()
+
+    def _check(self, num_labels: int) -> None:
+        unknown = sorted(set(self.wanted) - set(FIELDS))
+        outputs = {output.name: output.shape for output in self.session.get_outputs()}
+        labels = outputs.get("logits", [None])[-1]
+        if unknown or "logits" not in outputs or (isinstance(labels, int) and labels != num_labels):
+            told = f"inputs {', '.join(self.wanted)}, outputs {', '.join(outputs)}"
+            told += f", {labels} scores a pair" if isinstance(labels, int) else ""
+            raise BackboneError(
+                f"{str(self.path)!r} is no classifier of pairs with num_labels={num_labels}: it has {told}; "
+                f"expected inputs of {', '.join(FIELDS)} and the output logits"
+            )
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> SimpleNamespace:
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        batch = dict(zip(FIELDS, (input_ids, attention_mask, segments), strict=True))
+        sizes = attention_mask.sum(1)
+        logits = torch.empty(len(sizes), self.config.num_labels)
+        for size in sizes.unique().tolist():
+            rows = sizes == size
+            real = attention_mask[rows].bool()
+            fields = {name: batch[name][rows][real].view(-1, size).numpy() for name in self.wanted}  # (B', size)
+            logits[rows] = torch.from_numpy(self.session.run(["logits"], fields)[0])
+        return SimpleNamespace(logits=logits)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+
+def open_session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
+    """A session of one thread; raises `BackboneError` where onnxruntime cannot open the file."""
+    runtime = need_onnxruntime(f"the ONNX model {str(path)!r}")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    try:
+        return runtime.InferenceSession(os.fspath(path), options, providers=[provider], disabled_optimizers=SLOW)
+    except Exception as error:  # a kind of its own for each reason, without a common one of its own
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(
+            f"onnxruntime cannot open {str(path)!r} ({path.stat().st_size} bytes): {reason}; export the model again"
+        ) from error
+
+
+def need_onnxruntime(what: str) -> Any:
+    """The package onnxruntime; raises `ImportError` with the command that installs it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"{what} needs onnxruntime, which is not installed: {INSTALL}") from error
+    return onnxruntime
+
+
+def write_onnx(model: Any, path: Path, sample: dict[str, Tensor]) -> Path:
+    """Write a sequence classifier, float32 or int8, as `path`; the model stays as it is.
+
+    `sample`: two or more padded pairs of several tokens, whose fields (`input_ids`, ...) become the graph's inputs; its
+    output is `logits` `(B, C)`. Raises `ImportError` without the packages, `ValueError` where torch cannot export it.
+    """
+    need_exporter()
+    size = sum(weight.nbytes for weight in model.state_dict().values())
+    if size >= LIMIT:
+        raise ValueError(
+            f"the weights have {size / 1e9:.1f} GB, and an ONNX file holds less than 2; take a smaller model"
+        )
+    whole = copy.deepcopy(model).eval()
+    if hasattr(whole, "set_attn_implementation"):
+        whole.set_attn_implementation("eager")
+    for module in whole.modules():
+        if isinstance(module, Int8Linear):
+            module.operation = _operation()
+    names = [name for name in FIELDS if name in sample]
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _Logits(whole),
+                tuple(sample[name] for name in names),
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes={"fields": tuple({0: batch, 1: tokens} for _ in names)},
+                custom_translation_table={torch.ops.crossenc_kit.int8_linear.default: _as_onnx}
+                if _int8(whole)
+                else None,
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:300]
+        raise ValueError(
+            f"torch cannot export {type(model).__name__} to ONNX ({type(cause).__name__}: {reason}); "
+            "use the model as it is, or backend='int8' where the packed pass takes it"
+        ) from error
+    assert program is not None
+    path.write_bytes(_without_traces(program.model_proto).SerializeToString())
+    return path
+
+
+def _without_traces(model: Any) -> Any:
+    """The graph without the lines of code that each operation came from, which name folders of this machine."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
+
+
+class _Logits(nn.Module):
+    """The model as a function of the fields in the order of `FIELDS`."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *fields: Tensor) -> Tensor:
+        return self.model(**dict(zip(FIELDS, fields, strict=False))).logits
+
+
+def need_exporter() -> None:
+    """Raise `ImportError` with the command that installs what torch's exporter needs."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"the export to ONNX needs {error.name}, which is not installed: {INSTALL}") from error
+
+
+def _int8(model: Any) -> bool:
+    return any(isinstance(module, Int8Linear) for module in model.modules())
+
+
+@cache
+def _operation() -> Any:
+    """`int8_linear` as one operation, which the exporter leaves whole."""
+
+    @torch.library.custom_op("crossenc_kit::int8_linear", mutates_args=())
+    def operation(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, factor: Tensor | None) -> Tensor:
+        return int8_linear(input, weight, scale, bias, factor)
+
+    @operation.register_fake
+    def _(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, factor: Tensor | None) -> Tensor:
+        return input.new_empty(*input.shape[:-1], weight.shape[1])
+
+    return operation
+
+
+def _as_onnx(input: Any, weight: Any, scale: Any, bias: Any = None, factor: Any = None) -> Any:
+    """`int8_linear` in operations of ONNX; input `(B, T, in)` or `(B, in)`."""
+    import onnxscript
+
+    op: Any = onnxscript.opset20
+    size_in, size_out = weight.shape
+    if factor is not None:
+        input = op.Mul(input, factor)
+    rows = op.Reshape(input, op.Constant(value_ints=[-1, size_in]))
+    largest = op.ReduceMax(op.Abs(rows), op.Constant(value_ints=[-1]), keepdims=0)
+    row = op.Mul(op.Max(largest, op.Constant(value_float=TINY)), op.Constant(value_float=1 / LARGEST))  # (B T,)
+    middle = op.Cast(op.Constant(value_int=MIDDLE), to=2)  # 2: uint8
+    whole = op.QuantizeLinear(rows, row, op.Expand(middle, op.Shape(row)), axis=0)
+    product = op.Cast(op.MatMulInteger(whole, weight, middle), to=1)  # 1: float32
+    output = op.Mul(op.Mul(product, scale), op.Unsqueeze(row, op.Constant(value_ints=[1])))
+    if bias is not None:
+        output = op.Add(output, bias)
+    outer = op.Slice(op.Shape(input), op.Constant(value_ints=[0]), op.Constant(value_ints=[-1]))
+    return op.Reshape(output, op.Concat(outer, op.Constant(value_ints=[size_out]), axis=0))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of its own parts; errors stay."""
+    told = logging.getLogger("torch.onnx")
+    level = told.level
+    told.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        told.setLevel(level)

@@ -1,0 +1,31 @@
+"""The public names of the room `plots`."""
+
+from .classification import compare_by_tag as compare_by_tag
+from .classification import confusion as confusion
+from .classification import precision_recall as precision_recall
+from .classification import reliability as reliability
+from .figures import STYLES as STYLES
+from .figures import alt_text as alt_text
+from .figures import as_html as as_html
+from .figures import drawing as drawing
+from .figures import label_axes as label_axes
+from .figures import png as png
+from .figures import save as save
+from .figures import show as show
+from .pictures import architectures as architectures
+from .pictures import attention_map as attention_map
+from .pictures import padding as padding
+from .ranking import dots_by_seed as dots_by_seed
+from .ranking import quality_against_cost as quality_against_cost
+from .ranking import query_differences as query_differences
+from .ranking import rank_changes as rank_changes
+from .ranking import systems as systems
+from .scores import bars_with_intervals as bars_with_intervals
+from .scores import label_histogram as label_histogram
+from .scores import length_histogram as length_histogram
+from .scores import predicted_against_gold as predicted_against_gold
+from .scores import residuals_by_length as residuals_by_length
+from .scores import score_histograms as score_histograms
+from .scores import tradeoff as tradeoff
+from .training import curves as curves
+from .training import live_progress as live_progress

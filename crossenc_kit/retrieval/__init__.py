@@ -1,0 +1,5 @@
+"""Candidates and negatives: BM25, dense vectors, reranking, mining."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,258 @@
+"""The call style of sentence-transformers 3.x: `CrossEncoder`, `model.fit(train_dataloader=...)`, `CE...Evaluator`.
+
+Code written for it runs with the import line changed. `fit` is a thin layer: its arguments become a
+`TrainingConfig`, and the one training loop of the kit does the rest. Where sentence-transformers 3.4 and later ones
+differ, 3.4 is followed, but for what its users were not served by: the last model is saved where nothing evaluates,
+and a warm-up longer than the run warns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.data.pairs import as_pairs
+from crossenc_kit.losses.distillation import mixed
+from crossenc_kit.losses.loss import Loss, check_activation, find_loss
+from crossenc_kit.models import cross_encoder
+from crossenc_kit.training.config import TrainingConfig
+from crossenc_kit.training.loop import train
+
+
+class CrossEncoder(cross_encoder.CrossEncoder):
+    """A model that reads two texts together and scores the pair; `num_labels` scores a pair.
+
+    The arguments are those of sentence-transformers 3.4, in its order; `options` are the later names, the kit's
+    `seed` and `label_names` among them (see `crossenc_kit.models.CrossEncoder`). Where both spellings of one are
+    given, the later counts, with a warning.
+    """
+
+    def __init__(
+        self,
+        model_name: str | os.PathLike | None = None,
+        num_labels: int | None = None,
+        max_length: int | None = None,
+        device: Any = None,
+        automodel_args: dict[str, Any] | None = None,
+        tokenizer_args: dict[str, Any] | None = None,
+        config_args: dict[str, Any] | None = None,
+        cache_dir: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        default_activation_function: Callable | None = None,
+        classifier_dropout: float | None = None,
+        **options: Any,
+    ):
+        older: dict[str, Any] = {"model_name": model_name, "automodel_args": automodel_args}
+        older |= {"tokenizer_args": tokenizer_args, "config_args": config_args, "cache_dir": cache_dir}
+        older |= {"default_activation_function": default_activation_function}
+        super().__init__(
+            num_labels=num_labels,
+            max_length=max_length,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            classifier_dropout=classifier_dropout,
+            **{name: value for name, value in older.items() if value is not None},
+            **options,
+        )
+
+    @property
+    def default_activation_function(self) -> Callable:
+        """The later name is `activation_fn`."""
+        return self.activation_fn
+
+    def fit(
+        self,
+        train_dataloader: Any,
+        evaluator: Callable[..., Any] | None = None,
+        epochs: int = 1,
+        loss_fct: Callable[..., Any] | None = None,
+        activation_fct: Callable[..., Any] | None = None,
+        scheduler: Any = "WarmupLinear",
+        warmup_steps: int = 10000,
+        optimizer_class: Any = None,
+        optimizer_params: Mapping[str, Any] | None = None,
+        weight_decay: float = 0.01,
+        evaluation_steps: int = 0,
+        output_path: str | os.PathLike | None = None,
+        save_best_model: bool = True,
+        max_grad_norm: float = 1.0,
+        use_amp: bool = False,
+        callback: Callable[[float, int, int], Any] | None = None,
+        show_progress_bar: bool = True,
+    ) -> None:
+        """Train on a `DataLoader` over `InputExample`s, and save the best model, or the last if nothing evaluates.
+
+        Batches are the data loader's: its batch size, order and sampler. The loss is BCE for one label, else
+        cross-entropy, or `loss_fct(logits, labels)`; `activation_fct` is applied to the logits before it, and refused
+        where it bounds them before a ranking loss. `scheduler`: constantlr, warmupconstant, warmuplinear, warmupcosine,
+        warmupcosinewithhardrestarts in any case, or an object with `step()` and `get_last_lr()`. `optimizer_params`
+        default to `{"lr": 2e-5}`. The evaluator is called at the end of each epoch, and every `evaluation_steps` steps
+        of it; then `callback(score, epoch, steps)`, steps being -1 at an epoch's end. With `output_path` the best
+        model (`save_best_model`) goes there. After `fit` the model holds its last weights. `use_amp` is fp16 on a GPU
+        and bf16 elsewhere.
+        """
+        data, batches, batch_size = read_loader(train_dataloader)
+        params = dict(optimizer_params if optimizer_params is not None else {"lr": 2e-5})
+        optimizer, rate = optimizer_with(optimizer_class, params)
+        config = TrainingConfig(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=rate,
+            warmup_steps=warmup_steps,
+            scheduler=scheduler if isinstance(scheduler, str) else schedule_of(scheduler),
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            evaluation_steps=evaluation_steps,
+            evaluate_epochs=True,
+            precision=("fp16" if self.device.type == "cuda" else "bf16") if use_amp else None,
+            restore_best=False,
+            seed=draw_seed(),
+        )
+        steps, loss = len(batches(0)), loss_of(loss_fct, activation_fct, self.num_labels)
+        fitting = Fitting(self, evaluator, output_path, save_best_model, callback, steps)
+        evaluate = fitting.evaluate if evaluator is not None else None
+        with progress_bar(steps * epochs, show_progress_bar) as fitting.bar:
+            train(self, data, loss, config, evaluate, on_row=fitting.count, optimizer=optimizer, batches=batches)
+        if evaluator is None and output_path is not None:
+            self.save_pretrained(output_path)
+
+
+@dataclass
+class Fitting:
+    """One call of `fit`: where it is, and what it does at an evaluation."""
+
+    model: CrossEncoder
+    evaluator: Any
+    output_path: Any
+    save_best: bool
+    callback: Any
+    steps_per_epoch: int
+    step: int = 0
+    best: float = -math.inf
+    bar: Any = None
+
+    def count(self, row: dict[str, Any]) -> None:
+        """Move the progress bar on by a step; rows of evaluations are not steps."""
+        if "loss" in row:
+            self.step = row["step"]
+            self.bar.set_postfix_str(f"loss {row['loss']:.4f}", refresh=False)
+            self.bar.update()
+
+    def evaluate(self, scorer: Any) -> float:
+        """Call evaluator and callback, and save the model if it is the best so far."""
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        epoch, steps = (epoch, within) if within else (epoch - 1, -1)
+        if self.output_path is not None:
+            os.makedirs(self.output_path, exist_ok=True)
+        answer = self.evaluator(scorer, output_path=self.output_path, epoch=epoch, steps=steps)
+        score = float(answer[self.evaluator.primary_metric] if isinstance(answer, Mapping) else answer)
+        if self.callback is not None:
+            self.callback(score, epoch, steps)
+        if score > self.best:
+            self.best = score
+            if self.save_best and self.output_path is not None:
+                self.model.save_pretrained(self.output_path)
+        return score
+
+
+def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], int]:
+    """The examples of a `DataLoader`, its batches as a function of the epoch, and the size of the largest.
+
+    Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` for anything else.
+    """
+    from torch.utils.data import IterableDataset
+
+    if not hasattr(loader, "dataset") or getattr(loader, "batch_sampler", None) is None:
+        kind = type(loader).__name__
+        raise TypeError(
+            f"train_dataloader must be a torch DataLoader over a list of InputExample, with a batch size; got {kind}"
+        )
+    streamed = isinstance(loader.dataset, IterableDataset)  # its order is the only one
+    examples = list(loader.dataset) if streamed else [loader.dataset[i] for i in range(len(loader.dataset))]
+    drawn: list[list[np.ndarray]] = []
+
+    def batches(epoch: int) -> list[np.ndarray]:
+        while len(drawn) <= epoch:
+            if streamed:
+                rows = np.arange(len(examples))
+                cut = [rows[start : start + loader.batch_size] for start in range(0, len(rows), loader.batch_size)]
+            else:
+                cut = [np.asarray(list(batch), dtype=np.int64) for batch in loader.batch_sampler]
+            drawn.append(cut)
+        return drawn[epoch]
+
+    return as_pairs(examples), batches, max((len(rows) for rows in batches(0)), default=1)
+
+
+def loss_of(loss_fct: Any, activation_fct: Any, num_labels: int) -> Loss:
+    """The loss as the training loop takes it: the caller's, or the usual one, after the activation.
+
+    Raises `ValueError` for an activation that bounds the scores, as a sigmoid does, before a ranking loss.
+    """
+    known = find_loss(loss_fct or ("bce" if num_labels == 1 else "cross_entropy"))
+    if activation_fct is None or type(activation_fct).__name__ == "Identity":
+        return known
+    if known.function is mixed:
+        parts = {name: loss_of(known.options[name], activation_fct, num_labels) for name in ("distillation", "gold")}
+        return known._replace(options={**known.options, **parts})
+    check_activation(known, activation_fct)
+
+    def activated(scores: Any, labels: Any, *mask: Any) -> Any:
+        return known.apply(activation_fct(scores), labels, *mask)
+
+    activated.__name__ = f"{known.name} of {type(activation_fct).__name__}"
+    return known._replace(function=activated, options={})
+
+
+def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list[dict[str, Any]]], Any], float]:
+    """An optimizer of class `kind` (AdamW if None) as the training loop makes it, and its peak learning rate."""
+    import torch
+
+    kind = kind or torch.optim.AdamW
+    usual = inspect.signature(kind).parameters.get("lr")
+    rate = params.get("lr", usual.default if usual is not None else None)
+    if not isinstance(rate, (int, float)):
+        raise ValueError(
+            f"optimizer_params has no learning rate, and {kind.__name__} no usual one; give {{'lr': 2e-5}}"
+        )
+    return lambda groups: kind(groups, **params), float(rate)
+
+
+def schedule_of(scheduler: Any) -> Callable[[int], float]:
+    """A torch scheduler object as a function of the step: its rate as a part of the one it began with."""
+    if not (hasattr(scheduler, "step") and hasattr(scheduler, "get_last_lr")):
+        raise TypeError(f"scheduler must be a name or have step() and get_last_lr(), got {type(scheduler).__name__}")
+    base = scheduler.base_lrs[0] if getattr(scheduler, "base_lrs", None) else scheduler.get_last_lr()[0]
+    factors = [scheduler.get_last_lr()[0] / base]
+
+    def factor(step: int) -> float:
+        while len(factors) <= step:
+            scheduler.optimizer.step()  # it holds no gradients; without it torch warns of the order of calls
+            scheduler.step()
+            factors.append(scheduler.get_last_lr()[0] / base)
+        return factors[step]
+
+    return factor
+
+
+def draw_seed() -> int:
+    """A seed from torch's generator: `torch.manual_seed` fixes the whole of `fit`, as in sentence-transformers."""
+    import torch
+
+    return int(torch.randint(2**31, (1,)))
+
+
+def progress_bar(total: int, shown: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, unit="step", desc="training", disable=not shown)

@@ -1,0 +1,278 @@
+"""A training run put together: model, data, plan, optimizer, schedule, and the state that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossenc_kit.data.pairs import Pairs, as_pairs
+from crossenc_kit.errors import DataError
+from crossenc_kit.history import History
+from crossenc_kit.losses.checks import check_labels, warn_of_silent_lists
+from crossenc_kit.losses.distillation import fit_options, parts_of
+from crossenc_kit.losses.loss import Loss, find_loss
+from crossenc_kit.models.cross_encoder import CrossEncoder
+from crossenc_kit.models.devices import check_trainable
+from crossenc_kit.models.tokens import RULES, Tokens, tokenize
+from crossenc_kit.training.batches import (
+    Lists,
+    MicroBatch,
+    Positives,
+    cut_step,
+    group_sizes,
+    known_positives,
+    micro_batches_of,
+    plan_epoch,
+    steps_per_epoch,
+    widen,
+)
+from crossenc_kit.training.config import TrainingConfig, check_config, precision_of
+from crossenc_kit.training.optimization import check_warmup, find_schedule, parameter_groups
+from crossenc_kit.training.processes import Processes, join
+
+
+@dataclass(eq=False)
+class RunState:
+    """The part of a run that a checkpoint keeps, besides weights and optimizer."""
+
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # of training, before the last resume
+    best_score: float | None = None
+    best_step: int | None = None
+    without_better: int = 0  # evaluations since the best one
+    stopped: str = ""  # "", "stopped" by a signal, or "early" by patience
+    history: History = field(default_factory=History)
+    best_weights: dict[str, Any] | None = None  # on the CPU; saved as the folder best/, not here
+
+
+@dataclass(eq=False)
+class Run:
+    """What one call of `train` works with; `state` is the part that a checkpoint keeps."""
+
+    model: CrossEncoder
+    data: Pairs
+    tokens: Tokens
+    loss: Loss
+    config: TrainingConfig
+    parameters: list[Any]
+    optimizer: Any
+    scaler: Any
+    processes: Processes
+    steps_per_epoch: int
+    total_steps: int
+    schedule: Callable[[int], float]
+    folder: Path | None
+    state: RunState
+    fingerprint: dict[str, Any]
+    started: float
+    batches: Callable[[int], list[np.ndarray]] | None  # the caller's own steps of an epoch, as group numbers
+    data_of: Callable[[int], Any] | None  # the data of each epoch, where they are not the same
+    data_epoch: int = 0  # whose data `data` and `tokens` are
+    planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
+    positives: Positives | None = None  # of this epoch's data, where the loss takes negatives from the batch
+    step_tokens: Tokens | None = None  # of the pairs of this step: `tokens`, or other pairs of the same texts
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The micro-batches of one optimizer step, the same in every process."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self.planned[0] != epoch:
+            self._begin(epoch)
+        cuts, groups = self.planned[1][index], None
+        lists = Lists(self.tokens, np.asarray(self.data.labels), self.data.offsets)
+        if self.loss.in_batch:
+            groups = np.concatenate(cuts)
+            lists = self._widened(lists, groups, epoch, index)
+            most = len(groups) if self.batches is not None else self.config.batch_size
+            sizes = group_sizes(lists.tokens.lengths, lists.offsets)
+            cuts = cut_step(np.arange(len(groups)), sizes, most, self.config.token_budget)
+        self.step_tokens = lists.tokens
+        return micro_batches_of(lists, cuts, self.loss, self.loss.takes_lists(self.data), groups)
+
+    def _widened(self, lists: Lists, groups: np.ndarray, epoch: int, index: int) -> Lists:
+        """The lists of a step with negatives from each other, drawn from (seed, epoch, step)."""
+        generator = np.random.default_rng([self.config.seed, epoch, index + 1])  # without the 1, the plan's own numbers
+        rule, room = RULES[self.model.truncation], self.model.max_length - self.tokens.template.size
+        assert self.positives is not None
+        return widen(lists, groups, self.loss.in_batch, self.positives, generator, lambda sizes: rule(sizes, room))
+
+    def scores(self, rows: np.ndarray) -> Any:
+        """Raw scores `(B, C)` of some pairs of this step; gradients flow."""
+        assert self.step_tokens is not None
+        return self.model.scores(self.step_tokens, rows)
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens `(B,)` of some pairs of this step."""
+        assert self.step_tokens is not None
+        return self.step_tokens.lengths[rows]
+
+    def _begin(self, epoch: int) -> None:
+        """Have data, tokens and plan of an epoch at hand; data that another epoch had are let go before."""
+        if self.data_of is not None and epoch != self.data_epoch:
+            count = len(self.data)
+            self.data = self.tokens = self.step_tokens = self.positives = None  # type: ignore[assignment]
+            self.data, self.data_epoch = epoch_data(self.data_of, epoch, self.loss, self.model, count), epoch
+            self.processes.check_same(self.data.fingerprint(), f"the data of epoch {epoch}")
+            model = self.model  # which warned of truncation in the first epoch
+            self.tokens = tokenize(model.tokenizer, self.data, model.max_length, model.truncation)
+        if self.loss.in_batch and self.positives is None:
+            self.positives = known_positives(self.tokens, np.asarray(self.data.labels))
+        self.planned = (epoch, self._plan(epoch))
+
+    def _plan(self, epoch: int) -> list[list[np.ndarray]]:
+        config = self.config
+        if self.batches is not None:
+            sizes = group_sizes(self.tokens.lengths, self.data.offsets)
+            return [cut_step(np.asarray(g), sizes, len(g), config.token_budget) for g in self.batches(epoch)]
+        return plan_epoch(
+            self.tokens.lengths,
+            self.data.offsets,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            token_budget=config.token_budget,
+        )
+
+    def autocast(self) -> Any:
+        import torch
+
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision_of(self.config)]
+        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def is_due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        return self.state.step % every == 0 or self.state.step == self.total_steps
+
+    def is_evaluation_due(self) -> bool:
+        """Whether the evaluator is to be called: at the end of each epoch, or as `evaluation_steps` says."""
+        config, within = self.config, self.state.step % self.steps_per_epoch
+        if config.evaluate_epochs and config.evaluation_steps:
+            return within == 0 or within % config.evaluation_steps == 0 or self.state.step == self.total_steps
+        return self.is_due(config.evaluation_steps or self.steps_per_epoch)
+
+    def is_save_due(self) -> bool:
+        """Whether a checkpoint is to be written: every `save_steps`, and before leaving."""
+        if self.folder is None:
+            return False
+        every = self.config.save_steps
+        return self.state.stopped == "stopped" or bool(every and (self.state.stopped or self.is_due(every)))
+
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.state.seconds + time.perf_counter() - self.started
+
+
+def prepare(
+    model: CrossEncoder,
+    train_data: Any,
+    loss: Any,
+    config: TrainingConfig,
+    optimizer: Callable,
+    batches: Callable[[int], list[np.ndarray]] | None = None,
+) -> Run:
+    """Check everything that can be checked before the first step, and put a run together."""
+    import torch
+
+    check_config(config)
+    check_trainable(model.model)
+    known = find_loss(loss)
+    data_of = train_data if callable(train_data) else None
+    data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)
+    warn_of_silent_lists(parts_of(known, data, model.num_labels))
+    known = fit_options(known, data, model.num_labels)
+    processes = join()
+    if processes.device is not None:
+        model.to(processes.device)
+    processes.share(model.model.state_dict().values())
+    per_epoch = len(batches(0)) if batches else steps_per_epoch(len(data), config.batch_size, config.accumulation)
+    total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
+    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
+    if not callable(config.scheduler):
+        check_warmup(config.scheduler, warmup, total, config.learning_rate)
+    _set_up_layers(model, config)
+    named = list(model.model.named_parameters())
+    made = optimizer(
+        parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
+    )
+    plan = fingerprint(model, data, known, config, made)
+    processes.check_same(plan, "the run (data, loss, model, settings)")
+    return Run(
+        model=model,
+        data=data,
+        tokens=model.tokenize(data),
+        loss=known,
+        config=config,
+        parameters=[parameter for _, parameter in named if parameter.requires_grad],
+        optimizer=made,
+        scaler=torch.amp.GradScaler(model.device.type, enabled=precision_of(config) == "fp16"),
+        processes=processes,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        schedule=find_schedule(config.scheduler, total, warmup),
+        folder=Path(config.output_dir) if config.output_dir else None,
+        state=RunState(),
+        fingerprint=plan,
+        started=time.perf_counter(),
+        batches=batches,
+        data_of=data_of,
+    )
+
+
+def epoch_data(
+    data_of: Callable[[int], Any], epoch: int, loss: Loss, model: CrossEncoder, count: int | None = None
+) -> Pairs:
+    """The data of one epoch, checked; `count`: how many rows it must have, those of the first epoch.
+
+    Pairs without labels are positives where the loss takes its negatives from the batch.
+    """
+    data = as_pairs(data_of(epoch))
+    if not len(data):
+        raise DataError("there is nothing to train on: the training data is empty")
+    if count is not None and len(data) != count:
+        raise DataError(
+            f"epoch {epoch}: train_data gives {len(data)} rows, and gave {count} for epoch 0; give every epoch as "
+            "many, so that steps and learning rates are known beforehand"
+        )
+    if data.labels is None and loss.in_batch and data.is_pointwise:
+        data = replace(data, labels=np.ones(len(data), dtype=np.float32))
+    for part, own in parts_of(loss, data, model.num_labels):
+        check_labels(own, part, model.num_labels)
+    model.name_labels(data.label_names)
+    return data
+
+
+def _set_up_layers(model: CrossEncoder, config: TrainingConfig) -> None:
+    """Dropout and activation checkpointing as the settings say."""
+    import torch
+
+    for module in model.model.modules():
+        if config.dropout is not None and isinstance(module, torch.nn.Dropout):
+            module.p = config.dropout
+    if config.gradient_checkpointing:
+        newer = getattr(model.model, "activation_checkpointing_enable", None)  # its later name
+        (newer or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig, optimizer: Any) -> dict[str, Any]:
+    """What a run's weights depend on; a checkpoint goes on only with the same.
+
+    Of data that are a function of the epoch it holds those of epoch 0.
+    """
+    settings = model.config.to_dict()
+    sizes = {name: settings[name] for name in sorted(settings) if name.endswith("_size") or "drop" in name}
+    kind = {"class": type(model.model).__name__, "num_labels": model.num_labels, "max_length": model.max_length}
+    if model.truncation != "longest_first":
+        kind["truncation"] = model.truncation
+    return {
+        "data": data.fingerprint(),
+        "loss": loss.name,
+        "model": kind | sizes,
+        "optimizer": type(optimizer).__name__,
+        "config": config.plan(),
+    }

@@ -1,0 +1,158 @@
+"""Scored pairs in their published forms, from files, the hub and rows, are the same pairs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from sts_files import GLUE, PUBLISHED, ROWS, write
+
+from crossenc_kit.data import similarity
+from crossenc_kit.data.pairs import as_pairs
+from crossenc_kit.data.similarity import read_sts
+from crossenc_kit.errors import DataError
+from crossenc_kit.files import write_jsonl
+
+LABELS = [0.9, 0.4, 0.0]
+ROWS_01 = [{**row, "score": label} for row, label in zip(ROWS, LABELS, strict=True)]
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
+FORMS = {
+    "sts/train.jsonl": JSONL,
+    "stsb/train.jsonl.gz": gzip.compress(JSONL.encode()),
+    "stsbenchmark/sts-train.csv": PUBLISHED,
+    "STS-B/train.tsv": GLUE,
+    "sts-train.csv": "\ufeff" + PUBLISHED.replace("\n", "\r\n"),
+    "train.tsv": "\ufeff" + GLUE.replace("\n", "\r\n"),
+    "train.jsonl": JSONL,
+}
+
+
+def check_rows(pairs):
+    assert pairs.left == [row["sentence1"] for row in ROWS]
+    assert pairs.right == [row["sentence2"] for row in ROWS]
+    np.testing.assert_allclose(pairs.labels, LABELS, rtol=1e-6)
+    assert pairs.labels.dtype == np.float32
+    assert "scores 0 to 5 divided by 5: labels 0 to 1" in pairs.notes
+
+
+class TestStsForms:
+    @pytest.mark.parametrize("name", FORMS)
+    def test_every_published_form_gives_the_same_pairs(self, tmp_path, name):
+        path = write(tmp_path / name, FORMS[name])
+        check_rows(read_sts(tmp_path))
+        check_rows(read_sts(str(path.parent), "train"))
+        check_rows(read_sts(path))
+        assert read_sts(tmp_path).fingerprint() == read_sts(path).fingerprint() == as_pairs(ROWS_01).fingerprint()
+
+    def test_from_the_environment(self, tmp_path, monkeypatch):
+        write(tmp_path / "sts/train.jsonl", JSONL)
+        monkeypatch.setenv("CROSSENC_KIT_DATA", str(tmp_path))
+        check_rows(read_sts())
+        check_rows(read_sts(""))
+
+    def test_a_header_and_surplus_cells(self, tmp_path):
+        header = "\t".join(similarity.STS_COLUMNS) + "\n"  # as in KorSTS
+        check_rows(read_sts(write(tmp_path / "sts-train.tsv", header + PUBLISHED)))
+
+    def test_other_columns_become_tags(self, tmp_path):
+        tags = read_sts(write(tmp_path / "sts-train.csv", PUBLISHED)).tags
+        assert list(tags) == ["genre", "filename", "year", "id"]
+        assert tags["id"] == ["0000", "0001", "0002"]
+        rows = [{"_id": "a", **ROWS[0], "phenomenon": "negation"}, {"_id": "b", **ROWS[1], "domain": "office"}]
+        tags = read_sts(write_jsonl(tmp_path / "train.jsonl", rows)).tags
+        assert tags == {"_id": ["a", "b"], "phenomenon": ["negation", None], "domain": [None, "office"]}
+
+    def test_the_notes_say_where_from_without_the_whole_path(self, tmp_path):
+        write(tmp_path / "sts/train.jsonl", JSONL)
+        notes = read_sts(tmp_path).notes
+        assert notes[0] == "from sts/train.jsonl"
+        assert str(tmp_path) not in " ".join(notes)
+
+    @pytest.mark.parametrize("split", ["dev", "validation"])
+    @pytest.mark.parametrize("name", ["dev.jsonl", "validation.jsonl", "sts-dev.csv"])
+    def test_dev_and_validation_are_one_split(self, tmp_path, split, name):
+        write(tmp_path / "stsb" / name, PUBLISHED if name.endswith("csv") else JSONL)
+        check_rows(read_sts(tmp_path, split))
+
+    def test_splits_never_come_from_two_data_sets(self, tmp_path):
+        write(tmp_path / "sts/train.jsonl", JSONL)
+        write(tmp_path / "stsb/test.jsonl", JSONL)
+        with pytest.raises(DataError, match=r"sts has no split 'test': looked for test\.jsonl, .*sts-test\.csv"):
+            read_sts(tmp_path, "test")
+
+    def test_sts_comes_before_stsb_and_an_empty_folder_does_not_count(self, tmp_path):
+        (tmp_path / "sts").mkdir()
+        write(tmp_path / "stsb/train.jsonl", JSONL)
+        assert read_sts(tmp_path).notes[0] == "from stsb/train.jsonl"
+        write(tmp_path / "sts/train.jsonl", JSONL)
+        assert read_sts(tmp_path).notes[0] == "from sts/train.jsonl"
+
+    def test_one_file_with_all_splits(self, tmp_path):
+        rows = [{"split": split, **row} for split, row in zip(["train", "dev", "test"], ROWS, strict=True)]
+        path = write_jsonl(tmp_path / "stsbenchmark.jsonl.gz", rows)
+        assert read_sts(path, "validation").left == [ROWS[1]["sentence1"]]
+        with pytest.raises(DataError, match=r"stsbenchmark\.jsonl\.gz: no rows for split 'extra'"):
+            read_sts(path, "extra")
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(DataError, match=r"no STS data in .*looked for train\.jsonl.*sts, stsb, STS-B"):
+            read_sts(tmp_path)
+        for missing in (tmp_path / "train.jsonl", str(tmp_path / "train.jsonl"), "data/missing.jsonl.gz", "missing"):
+            with pytest.raises(DataError, match=r"no file or folder .*; a hub data set is named 'org/name'"):
+                read_sts(missing)
+        with pytest.raises(DataError, match=r"train\.jsonl: no rows for split 'train'"):
+            read_sts(write(tmp_path / "train.jsonl", ""))
+
+    def test_latin_1(self, tmp_path):
+        path = write(tmp_path / "sts-train.csv", PUBLISHED.replace("\u2028", "\u00e9").encode("latin-1"))
+        with pytest.raises(DataError, match=r"sts-train\.csv, line 3: 0xe9 \(byte \d+\) is not utf-8.*latin-1"):
+            read_sts(path)
+        assert read_sts(path, encoding="latin-1").right[2] == "one\u00e9two\x85three"
+
+
+class TestStsSources:
+    def test_a_dataset(self):
+        rows = [{"genre": "news", **row} for row in ROWS]
+        pairs = read_sts(datasets.Dataset.from_list(rows))
+        check_rows(pairs)
+        assert pairs.tags == {"genre": ["news"] * 3}
+
+    def test_a_list_of_rows(self):
+        check_rows(read_sts(ROWS))
+
+    def test_a_column_named_label(self):
+        renamed = [{"sentence1": r["sentence1"], "sentence2": r["sentence2"], "label": r["score"]} for r in ROWS]
+        check_rows(read_sts(datasets.Dataset.from_list(renamed)))
+
+    def test_a_dictionary_of_splits(self):
+        data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(ROWS)})
+        check_rows(read_sts(data, "dev"))
+        with pytest.raises(DataError, match="no split 'test'; it has validation"):
+            read_sts(data, "test")
+
+    def test_the_hub(self, monkeypatch):
+        hub = {"sentence-transformers/stsb": datasets.DatasetDict({"validation": datasets.Dataset.from_list(ROWS_01)})}
+        monkeypatch.setattr(datasets, "load_dataset", hub.__getitem__)
+        pairs = read_sts("sentence-transformers/stsb", "dev")
+        np.testing.assert_allclose(pairs.labels, LABELS)  # published as 0..1: divided once, not twice
+        assert pairs.notes == ("from sentence-transformers/stsb", "scores already 0 to 1 (largest 0.9): not scaled")
+
+    def test_no_hub(self, monkeypatch):
+        def offline(name):
+            raise ConnectionError(f"Couldn't reach '{name}'")
+
+        monkeypatch.setattr(datasets, "load_dataset", offline)
+        with pytest.raises(DataError, match=r"no file or folder 'org/name' here.*ConnectionError.*go online") as error:
+            read_sts("org/name")
+        assert isinstance(error.value.__cause__, ConnectionError)
+
+    def test_a_path_is_never_taken_for_a_hub_name(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(datasets, "load_dataset", lambda name: pytest.fail("asked the hub"))
+        monkeypatch.chdir(tmp_path)
+        for source in (Path("org/name"), "org/train.jsonl", "org/sts-train.csv", "a/b/c"):
+            with pytest.raises(DataError, match="no file or folder"):
+                read_sts(source)

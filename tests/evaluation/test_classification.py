@@ -1,0 +1,179 @@
+"""Reports of classes and of one score: known answers, scikit-learn's and scipy's, intervals and baselines."""
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from classification_reports import LABELS, LOGITS, NLI, Scorer, evaluate, random_classes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossenc_kit.evaluation.calibration import expected_calibration_error, softmax
+from crossenc_kit.evaluation.metrics import (
+    accuracy,
+    average_precision,
+    best_threshold,
+    bootstrap_difference,
+    bootstrap_interval,
+    f1_score,
+)
+
+
+def random_binary(size=200, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(size) < 0.3).astype(int)
+    return 1 / (1 + np.exp(-(2.0 * labels - 1 + rng.normal(size=size)))), labels
+
+
+class TestSeveralClasses:
+    def test_by_hand(self):
+        report = evaluate(LOGITS, name="five", label_names=NLI, resamples=0)
+        assert (report.name, report.count, report.label_names) == ("five", 5, NLI)
+        assert report.predicted.tolist() == [0, 0, 1, 2, 2]
+        assert report.correct().tolist() == [True, False, True, True, False]
+        assert report.accuracy == pytest.approx(3 / 5)
+        assert report.confusion.tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
+        assert report.classes.precision.tolist() == [1 / 2, 1, 1 / 2]
+        assert report.classes.recall.tolist() == [1 / 2, 1 / 2, 1]
+        assert report.classes.support.tolist() == [2, 2, 1]
+        # F1 1/2, 2/3, 2/3
+        assert report.macro_f1 == pytest.approx(11 / 18)
+        assert report.probabilities[0] == pytest.approx(np.array([np.e**2, 1, 1]) / (np.e**2 + 2))
+        assert (report.average_precision, report.threshold) == (None, None)
+        assert (report.intervals, report.baselines, report.margins) == ({}, {}, {})
+        assert list(report.metrics()) == ["accuracy", "macro_f1", "log_loss", "calibration_error"]
+        assert report.metrics()["accuracy"] == report.accuracy
+
+    def test_against_scikit_learn(self):
+        logits, labels = random_classes()
+        report = evaluate(logits, labels, resamples=0)
+        p = softmax(logits)
+        scores = sklearn.metrics.precision_recall_fscore_support(labels, p.argmax(1))
+        assert np.allclose(report.classes, scores)
+        assert report.macro_f1 == pytest.approx(sklearn.metrics.f1_score(labels, p.argmax(1), average="macro"))
+        assert report.accuracy == pytest.approx(sklearn.metrics.accuracy_score(labels, p.argmax(1)))
+        assert report.log_loss == pytest.approx(sklearn.metrics.log_loss(labels, p))
+        assert report.confusion.tolist() == sklearn.metrics.confusion_matrix(labels, p.argmax(1)).tolist()
+        assert report.ece == expected_calibration_error(p, labels)
+
+    def test_rows_that_sum_to_1_are_probabilities_and_others_go_through_softmax(self):
+        given = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.10005], [1, 0, 0], [0.2, 0.2, 0.6], [0, 0, 1]]
+        assert evaluate(given, resamples=0).probabilities.tolist() == given
+        beyond = [[0.7, 0.2, 0.2], *given[1:]]
+        assert np.allclose(evaluate(beyond, resamples=0).probabilities, softmax(beyond))
+        below_zero = [[1.5, -0.5, 0], *given[1:]]
+        assert np.allclose(evaluate(below_zero, resamples=0).probabilities, softmax(below_zero))
+
+    def test_two_classes_with_a_score_each_are_several_classes(self):
+        report = evaluate([[2, 0], [0, 2]], [0, 1], resamples=0)
+        assert next(iter(report.metrics())) == "accuracy"
+        assert report.average_precision is None
+
+    def test_a_class_that_the_data_lack_is_named(self):
+        with pytest.warns(UserWarning, match="no pair has the label contradiction; macro F1 is over the classes that"):
+            report = evaluate(LOGITS[:3], LABELS[:3], NLI, resamples=0)
+        assert report.macro_f1 == pytest.approx(2 / 3)  # of two classes, 2/3 each
+        assert report.classes.support.tolist() == [1, 2, 0]
+        with pytest.warns(UserWarning, match="no pair has the label 1, 2;"):
+            assert evaluate(LOGITS[:2], [0, 0], resamples=0).accuracy == 1
+
+    @settings(max_examples=30)
+    @given(st.permutations(range(3)), st.integers(0, 10**6))
+    def test_the_numbering_of_the_classes_does_not_matter(self, order, seed):
+        logits, labels = random_classes(30, seed=seed)
+        renumbered = np.argsort(order)[labels]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first = evaluate(logits, labels, resamples=0).metrics()
+            second = evaluate(logits[:, order], renumbered, resamples=0).metrics()
+        assert second == pytest.approx(first)
+
+
+class TestOneScore:
+    def test_by_hand(self):
+        report = evaluate([0.1, 0.6, 0.5, 0.9], [0, 0, 1, 1], resamples=0)
+        assert report.predicted.tolist() == [0, 1, 0, 1]  # 0.5 is not above 0.5
+        assert report.threshold == 0.5
+        assert report.accuracy == 0.5
+        # by falling score 1, 0, 1, 0: precision 1 at recall 1/2, 2/3 at recall 1
+        assert report.average_precision == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+        assert report.confusion.tolist() == [[1, 1], [1, 1]]
+        assert report.label_names == ("0", "1")
+        assert list(report.metrics()) == ["average_precision", "accuracy", "macro_f1", "log_loss", "calibration_error"]
+
+    def test_against_scikit_learn(self):
+        p, labels = random_binary()
+        report = evaluate(p, labels, threshold=0.3, resamples=0)
+        assert report.average_precision == pytest.approx(sklearn.metrics.average_precision_score(labels, p))
+        assert report.log_loss == pytest.approx(sklearn.metrics.log_loss(labels, p))
+        assert np.allclose(report.classes, sklearn.metrics.precision_recall_fscore_support(labels, p > 0.3))
+        assert report.probabilities.tolist() == p.tolist()
+
+    def test_the_best_threshold_gives_the_accuracy_it_promised(self):
+        p, labels = random_binary()
+        best = best_threshold(p, labels)
+        assert evaluate(p, labels, threshold=best.threshold, resamples=0).accuracy == best.value
+        always = best_threshold([0.0, 0.4, 1.0], [1, 1, 1])  # below every score
+        assert always.threshold < 0
+        assert evaluate([0.0, 1.0], [0, 1], threshold=always.threshold, resamples=0).predicted.tolist() == [1, 1]
+
+    def test_resamples_without_one_of_the_classes_count_as_knowing_nothing(self):
+        # With one row of class 1 among four, 81/256 of the resamples have none: their average precision is 0.
+        report = evaluate([0.1, 0.2, 0.3, 0.9], [0, 0, 0, 1], resamples=500)
+        assert report.intervals["average_precision"] == (0, 1)
+
+
+class TestIntervalsAndBaselines:
+    def test_intervals_are_those_of_the_bootstrap(self):
+        p, labels = random_binary(60)
+        report = evaluate(p, labels, resamples=100, seed=3)
+        options = {"resamples": 100, "seed": 3}
+        assert report.intervals == {
+            "average_precision": bootstrap_interval(average_precision, p, labels, **options),
+            "accuracy": bootstrap_interval(accuracy, report.predicted, labels, **options),
+            "macro_f1": bootstrap_interval(f1_score, report.predicted, labels, **options),
+        }
+        for name, (low, high) in report.intervals.items():
+            assert low < report.metrics()[name] < high
+        assert evaluate(*random_classes(60), resamples=20).intervals.keys() == {"accuracy", "macro_f1"}
+
+    def test_a_margin_above_zero_says_that_the_baseline_is_beaten(self):
+        logits, labels = random_classes()
+        majority = Scorer(np.tile([1.0, 0, 0], (len(labels), 1)))
+        report = evaluate(logits, labels, resamples=100, baselines={"majority": majority, "itself": Scorer(logits)})
+        assert report.baselines["majority"]["accuracy"] == np.mean(labels == 0)
+        assert report.baselines["itself"] == report.metrics()
+        low, high = report.margins["majority"]
+        assert 0 < low < report.accuracy - np.mean(labels == 0) < high
+        expected = bootstrap_difference(accuracy, report.predicted, np.zeros_like(labels), labels, resamples=100)
+        assert report.margins == {"majority": expected, "itself": (0, 0)}
+        assert majority.asked == 1
+
+    def test_baselines_use_the_threshold(self):
+        report = evaluate([0.1, 0.9], [0, 1], threshold=0.2, baselines={"low": Scorer([0.1, 0.3])}, resamples=0)
+        assert report.baselines["low"]["accuracy"] == 1
+
+    def test_in_words(self):
+        logits, labels = random_classes()
+        majority = Scorer(np.tile([1.0, 0, 0], (len(labels), 1)))
+        report = evaluate(logits, labels, NLI, name="mine", resamples=50, baselines={"majority": majority})
+        title, _, model, baseline, margin, head, first, *_, last = str(report).splitlines()
+        low, high = report.intervals["accuracy"]
+        assert title == "mine: 200 pairs, 3 classes"
+        assert model.split() == f"model {report.accuracy:.3f} {low:.3f} to {high:.3f} {report.macro_f1:.3f}".split()
+        assert baseline.split()[:2] == ["majority", f"{np.mean(labels == 0):.3f}"]
+        assert margin.startswith("  Accuracy above majority: +0.")
+        assert head.split() == ["precision", "recall", "F1", "pairs"]
+        precision, recall, f1, support = (column[0] for column in report.classes)
+        assert first.split() == f"entailment {precision:.3f} {recall:.3f} {f1:.3f} {support}".split()
+        assert last == f"  Calibration error (ECE) {report.ece:.3f}, log loss {report.log_loss:.3f}"
+        binary = str(evaluate([0.1, 0.9], [0, 1], ("no", "yes"), resamples=0)).splitlines()
+        assert binary[0] == "evaluation: 2 pairs, 2 classes, yes above 0.5"
+        assert binary[2].split() == ["model", "1.000", "1.000", "1.000"]
+
+    def test_the_table_lines_up_whatever_the_names(self):
+        long = ("a", "b" * 40, "c")
+        lines = str(evaluate(LOGITS, label_names=long, baselines={"other": Scorer(LOGITS)}, resamples=0)).splitlines()
+        assert len({len(line) for line in lines[4:8]}) == 1
+        assert len({len(line) for line in lines[1:4]}) == 1

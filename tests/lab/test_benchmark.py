@@ -1,0 +1,156 @@
+"""The comparison on the user's machine: sides that agree, numbers that add up, and what is left out."""
+
+import json
+
+import numpy as np
+import pytest
+from bulk_pairs import PAIRS, saved_model, write_lines
+from families import fitted
+
+from crossenc_kit import CrossEncoder, compare_speed
+from crossenc_kit.__main__ import main
+from crossenc_kit.lab import benchmark
+from crossenc_kit.lab.benchmark import OURS, SIDES, score_with, speed_table
+
+
+class Here:
+    """What stands for a process: calls are made at once, in this one."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def submit(self, function, *arguments):
+        from concurrent.futures import Future
+
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """All sides in this process: what a process of its own costs is its imports, and they are the same."""
+    monkeypatch.setattr(benchmark, "own_process", Here)
+    benchmark._scorer.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    saved_model(folder / "one", num_labels=1)
+    saved_model(folder / "three", label_names=("no", "perhaps", "yes"))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+@pytest.mark.parametrize("side", [side for side in SIDES if side != OURS])
+def test_every_side_gives_our_scores_before_the_activation(folders, name, side):
+    pytest.importorskip(SIDES[side].package.replace("-", "_"))
+    folder = str(folders / name)
+    ours = score_with(OURS, folder, "cpu", None, PAIRS)
+    assert ours.shape == ((10,) if name == "one" else (10, 3))
+    assert np.ptp(ours) > 0
+    theirs = score_with(side, folder, "cpu", 4, PAIRS)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_what_is_measured_adds_up(here, folders, monkeypatch):
+    monkeypatch.setattr(
+        benchmark,
+        "interleave",
+        lambda runs, repeats: {name: [1.0, 2.0, 4.0] for name in runs} | {OURS: [0.5, 1.0, 1.0]},
+    )
+    monkeypatch.setattr(benchmark, "memory_of", lambda device: 123.4)
+    record = compare_speed(str(folders / "one"), [*PAIRS, *PAIRS], limit=12, repeats=3, device="cpu")
+    ours, *others = record["sides"]
+    assert (ours["name"], ours["pairs_per_second"], ours["memory"]) == (OURS, 12, 123.4)
+    assert "gain" not in ours
+    for side in others:
+        assert (side["pairs_per_second"], side["gain"], side["gain_spread"]) == (6, 2, [2, 4])
+        assert 0 <= side["difference"] < 1e-5
+    assert (record["pairs"], record["repeats"], record["data"]) == (12, 3, "the pairs given")
+    json.dumps(record)
+    lines = speed_table({**record, "load_average": 0.0}).splitlines()
+    assert lines[0].endswith("one, 12 pairs (the pairs given), 3 runs each, in turns")
+    assert lines[4].split() == ["crossenc_kit", ours["version"], "12.0", "(12.0", "to", "24.0)", "123", "MiB"]
+    assert "6.000 (3.000 to 12.000)  2.00x (2.00 to 4.00)  123 MiB" in lines[5]
+    assert "NOTE" not in "".join(lines)
+
+
+def test_a_side_that_is_missing_or_fails_is_left_out_and_named(here, folders, monkeypatch):
+    monkeypatch.setitem(SIDES, "sentence-transformers", SIDES[OURS]._replace(package="not-a-package"))
+
+    def broken(*arguments):
+        raise RuntimeError("no\nsuch model")
+
+    monkeypatch.setitem(SIDES, "transformers, pipeline", SIDES["transformers, pipeline"]._replace(load=broken))
+    record = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
+    assert [side["name"] for side in record["sides"]] == [OURS, "transformers, a loop"]
+    assert record["left_out"] == {
+        "sentence-transformers": "not-a-package is not installed: pip install not-a-package",
+        "transformers, pipeline": "it failed: RuntimeError: no such model",
+    }
+    table = speed_table(record)
+    assert "sentence-transformers is left out: not-a-package is not installed: pip install not-a-package\n" in table
+    monkeypatch.setitem(SIDES, OURS, SIDES[OURS]._replace(load=broken))
+    benchmark._scorer.cache_clear()
+    with pytest.raises(RuntimeError, match="no\nsuch model"):
+        compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
+
+
+def test_scores_that_differ_and_a_busy_machine_are_noted(here, folders, monkeypatch):
+    def wrong(*arguments):
+        return lambda pairs: np.full(len(pairs), 9.0)
+
+    for side in list(SIDES):
+        if side not in (OURS, "transformers, a loop"):
+            monkeypatch.delitem(SIDES, side)
+    monkeypatch.setitem(SIDES, "transformers, a loop", SIDES["transformers, a loop"]._replace(load=wrong))
+    record = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
+    table = speed_table({**record, "load_average": 1000.0})
+    assert "NOTE: scores of transformers, a loop differ by more than 0.001" in table
+    assert "NOTE: the load average is 1000.0" in table
+
+
+def test_an_export_is_refused_and_the_way_to_measure_it_told(tmp_path, capsys):
+    model = fitted()
+    model.save_pretrained(tmp_path / "model")
+    CrossEncoder(tmp_path / "model", backend="int8").save_pretrained(tmp_path / "fast")
+    message = r"fast' is an export \(int8\), which the other sides do not load: give the folder of the float32 model"
+    with pytest.raises(ValueError, match=message):
+        compare_speed(str(tmp_path / "fast"), PAIRS, repeats=1, device="cpu")
+    assert main(["bench", str(tmp_path / "fast"), "--device", "cpu"]) == 2
+    assert "give the folder of the float32 model" in capsys.readouterr().err
+
+
+def test_without_pairs_it_takes_the_sample_data(here, monkeypatch):
+    monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
+    for side in [side for side in SIDES if side != OURS]:
+        monkeypatch.delitem(SIDES, side)
+    record = compare_speed("tiny", repeats=1, limit=5, device="cpu")
+    assert (record["data"], record["pairs"]) == ("from sts/dev.jsonl", 5)
+    for wrong in ({"repeats": 0}, {"limit": 0}):
+        with pytest.raises(ValueError, match="needs a run and a pair"):
+            compare_speed("tiny", **wrong)
+
+
+def test_the_command_in_processes_of_their_own(folders, tmp_path, capsys, monkeypatch):
+    for side in [side for side in SIDES if side not in (OURS, "transformers, a loop")]:
+        monkeypatch.delitem(SIDES, side)
+    pairs = write_lines(tmp_path / "pairs.jsonl")
+    arguments = ["bench", str(folders / "one"), "--pairs", str(pairs), "--repeats", "2", "--device", "cpu", "--json"]
+    assert main([*arguments, "--columns", "right", "left"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    ours, theirs = record["sides"]
+    assert (ours["name"], theirs["name"], record["pairs"]) == (OURS, "transformers, a loop", 10)
+    assert len(ours["seconds"]) == len(theirs["seconds"]) == 2
+    assert 50 < ours["memory"] < 5000
+    assert theirs["difference"] < 1e-5
+    assert main(["bench", "tiny", "--pairs", "none.jsonl"]) == 2
+    assert "none.jsonl" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from crossenc_kit.errors import RunError
+from crossenc_kit.lab.experiments import find_notebook, read_parameters, typed_parameters
+
+PARAMETERS = """\
+seed = 1  # random seed
+learning_rate = 1e-4  # peak
+epochs = 2  # passes over the data
+shuffle = True  # every epoch
+backbone = "tiny"  # a name
+data_dir = ""  # a folder
+limit = None  # pairs, none for all
+limited: int | None = None  # the same, with its type
+layers = [0, 1]  # which
+output_dir = ""  # folder for the record"""
+
+
+def write_notebook(folder, name="small", parameters=PARAMETERS, tags=("parameters",)):
+    folder.mkdir(parents=True, exist_ok=True)
+    cell = {"cell_type": "code", "source": parameters.splitlines(keepends=True), "metadata": {"tags": list(tags)}}
+    cell |= {"id": "a", "outputs": [], "execution_count": None}
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"cells": [cell], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    path = folder / f"{name}.ipynb"
+    path.write_text(json.dumps(notebook))
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path) -> Path:
+    return write_notebook(tmp_path)
+
+
+def test_a_notebook_is_found_by_path_by_name_and_by_its_number(tmp_path, monkeypatch):
+    path = write_notebook(tmp_path / "notebooks", name="72_something")
+    monkeypatch.chdir(tmp_path)
+    for name in (path, "notebooks/72_something.ipynb", "72_something", "72_something.ipynb", "72"):
+        assert find_notebook(name) == path
+
+
+def test_a_notebook_of_the_kit_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "crossenc_kit.lab.experiments.__file__", str(tmp_path / "kit" / "crossenc_kit" / "parameters.py")
+    )
+    in_checkout = write_notebook(tmp_path / "kit" / "notebooks", name="72_something")
+    assert find_notebook("72") == in_checkout
+    in_wheel = write_notebook(tmp_path / "kit" / "crossenc_kit" / "notebooks", name="72_something")
+    assert find_notebook("72") == in_wheel
+
+
+def test_a_missing_or_ambiguous_notebook_lists_what_exists(tmp_path, monkeypatch):
+    for name in ("72_one", "72_two"):
+        write_notebook(tmp_path / "notebooks", name=name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"there is no notebook '73'.*72_one, 72_two"):
+        find_notebook("73")
+    with pytest.raises(RunError, match="'72' fits 2 notebooks: 72_one, 72_two"):
+        find_notebook("72")
+    with pytest.raises(RunError, match="there is no notebook ''"):
+        find_notebook("")
+    with pytest.raises(RunError, match="there is no notebook 'elsewhere/72_one"):
+        find_notebook("elsewhere/72_one.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("seed", "3", 3),
+        ("seed", "-3", -3),
+        ("seed", 3.0, 3),
+        ("seed", "1e3", 1000),
+        ("seed", str(2**63 - 1), 2**63 - 1),
+        ("learning_rate", "1e-2", 0.01),
+        ("learning_rate", "5", 5.0),
+        ("learning_rate", 1, 1.0),
+        ("shuffle", "no", False),
+        ("shuffle", "True", True),
+        ("shuffle", False, False),
+        ("backbone", "5", "5"),
+        ("backbone", "none", "none"),
+        ("limit", "none", None),
+        ("limit", "5", 5),
+        ("limit", "five", "five"),
+        ("limited", "5", 5),
+        ("limited", None, None),
+        ("layers", "[2, 3]", [2, 3]),
+    ],
+)
+def test_values_get_the_type_of_the_parameter(notebook, name, given, expected):
+    value = typed_parameters(notebook, {name: given})[name]
+    assert (value, type(value)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("seed", "1.5"),
+        ("seed", "one"),
+        ("seed", True),
+        ("seed", None),
+        ("learning_rate", "fast"),
+        ("learning_rate", "nan"),
+        ("learning_rate", False),
+        ("shuffle", "1"),
+        ("shuffle", 1),
+        ("backbone", 5),
+        ("limited", "all"),
+        ("layers", "2"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_that_shows_the_parameter(notebook, name, given):
+    with pytest.raises(RunError, match=rf"parameter {name} = .* takes \w+.*, got \w+ {given!r}"):
+        typed_parameters(notebook, {name: given})
+
+
+def test_an_unknown_parameter_is_an_error_with_the_nearest_name(notebook):
+    with pytest.raises(RunError, match=r"no parameter 'learning_rat'; did you mean learning_rate\?"):
+        typed_parameters(notebook, {"learning_rat": 1})
+    with pytest.raises(RunError, match=r"no parameter 'zzz'; it has seed = 1, learning_rate = 0.0001"):
+        typed_parameters(notebook, {"zzz": 1})
+    with pytest.raises(RunError, match="output_dir is set by the runner"):
+        typed_parameters(notebook, {"output_dir": "here"})
+
+
+def test_papermill_sees_the_same_parameters(tmp_path):
+    import papermill
+
+    lines = [line for line in PARAMETERS.splitlines() if "|" not in line]  # an annotation that papermill cannot read
+    path = write_notebook(tmp_path, parameters="\n".join(lines))
+    seen = {name: known["default"] for name, known in papermill.inspect_notebook(str(path)).items()}
+    assert {name: eval(default) for name, default in seen.items()} == {
+        name: known.default for name, known in read_parameters(path).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("seed = int('3')", 'line 1: expected `name = literal`, found "seed = int'),
+        ("import os", "line 1: expected `name = literal`"),
+        ("a = b = 1", "has nowhere to put its record"),
+        ("seed = 1", 'has nowhere to put its record.*output_dir = ""'),
+        ("seed = = 1", "parameters cell, line 1: invalid syntax"),
+    ],
+)
+def test_a_parameters_cell_that_cannot_be_read_says_where(tmp_path, cell, message):
+    with pytest.raises(RunError, match=message):
+        read_parameters(write_notebook(tmp_path, parameters=cell))
+
+
+def test_a_file_that_is_no_notebook_or_has_no_parameters_is_an_error(tmp_path):
+    for text in ("no json", "[1]", '{"cells": 3}', "{}"):
+        (tmp_path / "a.ipynb").write_text(text)
+        with pytest.raises(RunError, match=r"a\.ipynb is not a notebook"):
+            read_parameters(tmp_path / "a.ipynb")
+    with pytest.raises(RunError, match=r"b\.ipynb has no cell tagged 'parameters'"):
+        read_parameters(write_notebook(tmp_path, name="b", tags=()))

@@ -1,0 +1,268 @@
+"""Token ids as Hugging Face gives them, each text tokenised once, and plans that are pure functions."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from families import tokenizer, words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossenc_kit.data.pairs import Pairs
+from crossenc_kit.errors import DataError
+from crossenc_kit.models.tokens import length_batches, longest_first, pair_template, tokenize
+from crossenc_kit.training.batches import plan_epoch, rows_of, steps_per_epoch
+
+KINDS = ["wordpiece", "no segments", "bytes", "unigram"]
+# Words, spaces, and what normalisation, byte-level pieces and special tokens make of the rest.
+PIECES = ["the", "cat", " ", "  ", "\n", "sings", "é", "e\u0301", "ß", "日本", "🙂", "\u200b", "\x00", "Ａ", "[SEP]"]
+PIECES += ["</s>", "<pad>", "[PAD]", "<unk>", "##s", "▁", "'s", "1,000", "A"]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=8)
+
+
+def assert_as_hugging_face(kind, pairs, max_length):
+    """Ids, segments and lengths of each pair are those of one call of the tokenizer on both texts."""
+    known = tokenizer(kind)
+    left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    expected = known(left, right, truncation="longest_first", max_length=max_length)
+    full = known(left, right, verbose=False)
+    tokens = tokenize(known, pairs, max_length)
+    assert len(tokens) == len(pairs)
+    for row, ids in enumerate(expected["input_ids"]):
+        found, segments = tokens.pair(row)
+        assert found.tolist() == ids
+        assert tokens.lengths[row] == len(ids)
+        assert tokens.dropped[row] == len(full["input_ids"][row]) - len(ids)
+        if "token_type_ids" in expected:
+            assert segments.tolist() == expected["token_type_ids"][row]
+        else:
+            assert segments is None
+    return tokens
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def test_one_pair_by_hand():
+    tokens = tokenize(tokenizer("wordpiece"), [("The cat", "a dog")], 16)
+    ids, segments = tokens.pair(0)
+    assert tokenizer("wordpiece").decode(ids.tolist()) == "[CLS] the cat [SEP] a dog [SEP]"
+    assert segments.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert (tokens.lengths.tolist(), tokens.dropped.tolist(), tokens.num_truncated) == ([7], [0], 0)
+
+
+def test_roberta_puts_two_separators_between():
+    template = pair_template(tokenizer("bytes"))
+    assert (template.before.tolist(), template.between.tolist(), template.after.tolist()) == ([0], [2, 2], [2])
+    assert template.segments is None
+    assert template.size == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4), max_length=st.integers(6, 40))
+def test_any_texts_are_tokenised_as_hugging_face_does(kind, pairs, max_length):
+    assert_as_hugging_face(kind, pairs, max_length)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_truncation_case(kind):
+    """Both short, one long, both long, equal, empty, at the limit and around it, for even and odd room."""
+    sizes = (0, 1, 2, 3, 6, 7, 8, 13, 14, 15, 30)
+    pairs = [(" a" * left, " b" * right) for left in sizes for right in sizes]
+    for max_length in (6, 7, 16, 17):
+        tokens = assert_as_hugging_face(kind, pairs, max_length)
+        assert tokens.num_truncated == int((tokens.dropped > 0).sum()) > 0
+
+
+def test_truncation_by_hand():
+    sizes = np.array([[3, 4], [3, 9], [9, 3], [9, 9], [0, 20], [5, 6], [20, 5]])
+    assert longest_first(sizes, 7).tolist() == [[3, 4], [3, 4], [4, 3], [3, 4], [0, 7], [3, 4], [4, 3]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1), st.integers(2, 60))
+def test_truncation_keeps_as_much_as_there_is_room_for(sizes, room):
+    full = np.array(sizes)
+    kept = longest_first(full, room)
+    assert (kept >= 0).all()
+    assert (kept <= full).all()
+    assert (kept.sum(axis=1) == np.minimum(full.sum(axis=1), room)).all()
+
+
+def test_a_text_that_repeats_is_tokenised_once():
+    class Counting:
+        """A tokenizer that notes its inputs."""
+
+        model_input_names = tokenizer("wordpiece").model_input_names
+
+        def __init__(self):
+            self.texts = []
+
+        def __call__(self, text, pair=None, **options):
+            self.texts += text if isinstance(text, list) else []
+            return tokenizer("wordpiece")(text, pair, **options)
+
+    counting = Counting()
+    pairs = [("the query", f"document {i % 3}") for i in range(9)] + [("document 0", "the query")]
+    tokens = tokenize(counting, pairs, 64)
+    assert sorted(counting.texts) == ["document 0", "document 1", "document 2", "the query"]
+    assert tokens.left.tolist() == [0] * 9 + [tokens.right[0]]
+    assert_as_hugging_face("wordpiece", pairs, 64)
+
+
+def test_many_texts_are_tokenised_in_parts(monkeypatch):
+    pairs = [(words(i % 5, i), words(3, i + 100)) for i in range(23)]
+    whole = tokenize(tokenizer("wordpiece"), pairs, 32)
+    monkeypatch.setattr("crossenc_kit.models.tokens.TOKENIZE_AT_ONCE", 4)
+    parts = tokenize(tokenizer("wordpiece"), pairs, 32)
+    assert parts.ids.tolist() == whole.ids.tolist()
+    assert parts.starts.tolist() == whole.starts.tolist()
+
+
+def test_pairs_and_tuples_give_the_same_tokens():
+    pairs = Pairs(["q", "q", "b"], ["x", "y", "z"], offsets=np.array([0, 2, 3]))
+    one, other = tokenize(tokenizer("wordpiece"), pairs, 16), tokenize(tokenizer("wordpiece"), pairs.texts, 16)
+    assert [one.pair(row)[0].tolist() for row in range(3)] == [other.pair(row)[0].tolist() for row in range(3)]
+
+
+def test_nothing_to_tokenise():
+    tokens = tokenize(tokenizer("wordpiece"), [], 16)
+    assert (len(tokens), tokens.num_truncated, tokens.lengths.tolist()) == (0, 0, [])
+
+
+@pytest.mark.parametrize("text", [None, float("nan"), 3, b"bytes", ["a list"]])
+def test_what_is_not_a_text_is_named_by_row_and_side(text):
+    with pytest.raises(DataError, match="row 1, right text"):
+        tokenize(tokenizer("wordpiece"), [("a", "b"), ("c", text)], 16)
+    with pytest.raises(DataError, match="row 0, left text"):
+        tokenize(tokenizer("wordpiece"), [(text, "b")], 16)
+
+
+def test_a_length_without_room_for_texts():
+    with pytest.raises(ValueError, match=r"max_length=5 leaves no room for 4 special tokens and a token of each text"):
+        tokenize(tokenizer("bytes"), [("a", "b")], 5)
+    assert tokenize(tokenizer("bytes"), [("a b", "c d")], 6).lengths.tolist() == [6]
+
+
+def test_a_tokenizer_that_cuts_at_the_start(monkeypatch):
+    for kind in KINDS:
+        monkeypatch.setattr(tokenizer(kind), "truncation_side", "left")
+        assert_as_hugging_face(kind, [("the cat sings and the dog comes", "a book"), ("a", "b")], 8)
+
+
+def test_a_tokenizer_that_hides_its_own_tokens_is_refused():
+    class Odd:
+        model_input_names = ("input_ids",)
+
+        def __call__(self, text, pair=None, **options):
+            return {"input_ids": [1, 2, 3] if pair else [9]}
+
+    with pytest.raises(ValueError, match="does not contain its own tokens"):
+        tokenize(Odd(), [("a", "b")], 16)
+
+
+# --- batches to score -----------------------------------------------------------------------------
+
+LENGTHS = st.lists(st.integers(1, 60), max_size=60).map(np.array)
+
+
+@given(LENGTHS.filter(len), st.integers(1, 200), st.none() | st.integers(1, 9))
+def test_length_batches_cover_every_row_once_within_the_budget(lengths, budget, most):
+    batches = list(length_batches(lengths, budget, most))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for rows in batches:
+        assert len(rows) * lengths[rows].max() <= budget or len(rows) == 1
+        assert most is None or len(rows) <= most
+    ordered = lengths[np.concatenate(batches)]
+    assert (np.diff(ordered) <= 0).all()
+
+
+def test_length_batches_by_hand():
+    lengths = np.array([3, 9, 4, 3, 30])
+    assert [rows.tolist() for rows in length_batches(lengths, 12)] == [[4], [1], [2, 0, 3]]
+    assert [rows.tolist() for rows in length_batches(lengths, 12, 2)] == [[4], [1], [2, 0], [3]]
+    assert list(length_batches(np.zeros(0, dtype=int), 12)) == []
+    with pytest.raises(ValueError, match="at least one row, got 0"):
+        next(length_batches(lengths, 12, 0))
+
+
+# --- the plan of an epoch -------------------------------------------------------------------------
+
+
+@st.composite
+def plans(draw):
+    """Arguments of `plan_epoch`: groups of one to four pairs with any lengths."""
+    sizes = draw(st.lists(st.integers(1, 4), max_size=40))
+    lengths = np.array(draw(st.lists(st.integers(3, 50), min_size=sum(sizes), max_size=sum(sizes))), dtype=np.int64)
+    options = {
+        "seed": draw(st.integers(0, 2**32)),
+        "epoch": draw(st.integers(0, 5)),
+        "batch_size": draw(st.integers(1, 8)),
+        "accumulation": draw(st.integers(1, 3)),
+        "token_budget": draw(st.none() | st.integers(1, 300)),
+    }
+    return lengths, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), options
+
+
+@given(plans())
+def test_an_epoch_is_a_permutation_cut_into_steps_within_the_budgets(plan):
+    lengths, offsets, options = plan
+    count, per_step = len(offsets) - 1, options["batch_size"] * options["accumulation"]
+    steps = plan_epoch(lengths, offsets, **options)
+    assert len(steps) == steps_per_epoch(count, options["batch_size"], options["accumulation"])
+    taken = [np.concatenate(step).tolist() for step in steps]
+    assert sorted(group for step in taken for group in step) == list(range(count))
+    assert [len(step) for step in taken] == [min(per_step, count - start) for start in range(0, count, per_step)]
+    for micro_batch in (groups for step in steps for groups in step):
+        tokens = lengths[rows_of(micro_batch, offsets)].sum()
+        assert 1 <= len(micro_batch) <= options["batch_size"]
+        assert options["token_budget"] is None or tokens <= options["token_budget"] or len(micro_batch) == 1
+
+
+def as_lists(steps):
+    return [[groups.tolist() for groups in step] for step in steps]
+
+
+@given(plans())
+def test_a_plan_depends_on_its_arguments_alone(plan):
+    lengths, offsets, options = plan
+    first = as_lists(plan_epoch(lengths, offsets, **options))
+    np.random.seed(7)
+    np.random.random(3)
+    assert as_lists(plan_epoch(lengths.copy(), offsets.copy(), **options)) == first
+
+
+def test_a_plan_knows_nothing_of_processes():
+    assert not {"rank", "world_size", "processes"} & set(inspect.signature(plan_epoch).parameters)
+
+
+def test_seed_and_epoch_change_the_order_and_budgets_do_not():
+    lengths, offsets = np.full(64, 10), np.arange(65)
+    options = {"seed": 1, "epoch": 0, "batch_size": 8}
+
+    def order(**changes):
+        steps = plan_epoch(lengths, offsets, **{**options, **changes})
+        return [group for step in as_lists(steps) for groups in step for group in groups]
+
+    assert order() != order(seed=2)
+    assert order() != order(epoch=1)
+    assert order() == order(token_budget=20)
+    assert order(shuffle=False) == list(range(64))
+
+
+def test_a_plan_by_hand():
+    lengths, offsets = np.array([5, 9, 9, 7, 8, 3]), np.array([0, 1, 3, 4, 5, 6])  # group 1 has 18 tokens
+    options = {"seed": 0, "epoch": 0, "shuffle": False}
+    assert as_lists(plan_epoch(lengths, offsets, batch_size=2, **options)) == [[[1, 0]], [[3, 2]], [[4]]]
+    steps = plan_epoch(lengths, offsets, batch_size=2, accumulation=2, token_budget=15, **options)
+    assert as_lists(steps) == [[[1], [3, 2], [0]], [[4]]]
+
+
+def test_rows_of_groups():
+    assert rows_of(np.array([2, 0]), np.array([0, 2, 3, 6])).tolist() == [3, 4, 5, 0, 1]
+    assert rows_of(np.array([2, 0]), np.arange(4)).tolist() == [2, 0]
+
+
+def test_steps_per_epoch():
+    assert [steps_per_epoch(n, 4, 2) for n in (0, 1, 8, 9)] == [0, 1, 1, 2]
