@@ -21,6 +21,7 @@ from .ranking import read_ranking as read_ranking
 from .ranking import read_texts as read_texts
 from .similarity import read_sts as read_sts
 from .sources import find_data as find_data
+from .tables import read_tsv as read_tsv
 from .trec import read_qrels as read_qrels
 from .trec import read_run as read_run
 from .trec import write_qrels as write_qrels

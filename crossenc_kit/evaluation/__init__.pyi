@@ -1,6 +1,9 @@
 """The public names of the room `evaluation`."""
 
 from .calibration import calibrate as calibrate
+from .calibration import expected_calibration_error as expected_calibration_error
+from .calibration import fit_temperature as fit_temperature
+from .calibration import softmax as softmax
 from .classification import ClassificationReport as ClassificationReport
 from .classification import accuracy_by_tag as accuracy_by_tag
 from .classification import classification_evaluator as classification_evaluator
@@ -10,9 +13,12 @@ from .comparison import compare_runs as compare_runs
 from .comparison import randomisation_test as randomisation_test
 from .explain import error_slices as error_slices
 from .explain import probe as probe
+from .explain import right_only as right_only
+from .explain import swap as swap
 from .metrics import bootstrap_difference as bootstrap_difference
 from .metrics import bootstrap_interval as bootstrap_interval
 from .metrics import pearson as pearson
+from .metrics import ranks as ranks
 from .metrics import spearman as spearman
 from .ranking import RankingReport as RankingReport
 from .ranking import evaluate_ranking as evaluate_ranking

@@ -4,9 +4,13 @@ from .bulk import score_file as score_file
 from .bulk import score_pairs as score_pairs
 from .export import ExportReport as ExportReport
 from .export import export_model as export_model
+from .export import measure_drift as measure_drift
 from .long_documents import chunked as chunked
 from .long_documents import score_chunks as score_chunks
 from .long_documents import truncation_report as truncation_report
 from .pool import ScoringPool as ScoringPool
 from .score_store import cached_scores as cached_scores
 from .score_store import read_scores as read_scores
+from .timing import Comparison as Comparison
+from .timing import interleave as interleave
+from .timing import spread_text as spread_text

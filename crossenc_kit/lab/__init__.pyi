@@ -5,4 +5,7 @@ from .exercises import check as check
 from .exercises import check_function as check_function
 from .experiments import run_notebook as run_notebook
 from .experiments import sweep as sweep
+from .records import align as align
+from .records import describe_result as describe_result
+from .records import read_result as read_result
 from .records import start_run as start_run

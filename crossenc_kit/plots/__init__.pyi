@@ -4,6 +4,9 @@ from .classification import compare_by_tag as compare_by_tag
 from .classification import confusion as confusion
 from .classification import precision_recall as precision_recall
 from .classification import reliability as reliability
+from .figures import BLUE as BLUE
+from .figures import INK as INK
+from .figures import PALE as PALE
 from .figures import STYLES as STYLES
 from .figures import alt_text as alt_text
 from .figures import as_html as as_html
@@ -15,6 +18,7 @@ from .figures import show as show
 from .pictures import architectures as architectures
 from .pictures import attention_map as attention_map
 from .pictures import padding as padding
+from .pictures import padding_share as padding_share
 from .ranking import dots_by_seed as dots_by_seed
 from .ranking import quality_against_cost as quality_against_cost
 from .ranking import query_differences as query_differences
