@@ -21,7 +21,6 @@ from .data.classification import read_mrpc as read_mrpc
 from .data.classification import read_nli as read_nli
 from .data.classification import read_qnli as read_qnli
 from .data.collection import Collection as Collection
-from .data.collection import check_run as check_run
 from .data.pair_files import read_pairs as read_pairs
 from .data.pairs import InputExample as InputExample
 from .data.pairs import Pairs as Pairs

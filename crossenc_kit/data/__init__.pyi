@@ -8,7 +8,8 @@ from .classification import read_mrpc as read_mrpc
 from .classification import read_nli as read_nli
 from .classification import read_qnli as read_qnli
 from .collection import Collection as Collection
-from .collection import check_run as check_run
+from .collection import Qrels as Qrels
+from .collection import Run as Run
 from .pair_files import read_pairs as read_pairs
 from .pairs import InputExample as InputExample
 from .pairs import Pairs as Pairs

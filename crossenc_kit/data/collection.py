@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossenc_kit.data.documents import document_texts
 from crossenc_kit.data.pairs import Pairs, check_text
 from crossenc_kit.errors import DataError, some
 
@@ -75,26 +76,30 @@ def _check_cell(document: Any, value: Any, where: str, what: str) -> None:
 
 @dataclass(frozen=True)
 class Collection:
-    """D documents and Q queries by id, and the judgements; of a split, only its queries.
+    """Hold Q queries and D documents by id, and their judgements.
 
-    `documents`, `queries`: id to text. `qrels`: `{query id: {document id: grade}}`, empty where nothing is judged.
-    `notes`: what a reader did, in words, and which queries have no relevant document. `name`: where it is from.
-    `tags`: what else is known of queries and is not model input, `{column: {query id: value}}`.
+    queries: `{query id: text}`; the queries of one split
+    documents: `{document id: text}`; a dict with a `title` and a `text` becomes "title text"
+    qrels: `{query id: {document id: grade}}`, empty if nothing is judged
+    notes: what a reader did, in words, and which queries have no relevant document
+    name: where the collection comes from
+    tags: what else is known about queries, `{column: {query id: value}}`; no model input
 
-    Raises `DataError` for ids that are no strings, empty texts, judgements of queries or documents that are not there,
-    and grades that are not finite or below 0.
+    Raises `DataError` for ids that are not strings, empty texts, judgements of unknown queries or documents, and
+    grades that are negative or not finite.
     """
 
-    documents: dict[str, str]
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    documents: dict[str, str]
+    qrels: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=(), compare=False)
     name: str = field(default="", compare=False)
     tags: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        _check_texts(self.documents, "document")
+        object.__setattr__(self, "documents", document_texts(self.documents))
         _check_texts(self.queries, "query")
+        _check_texts(self.documents, "document")
         _check_judgements(self)
         notes = [note for note in self.notes if not note.startswith(UNANSWERED)]
         unanswered = [query for query in self.queries if not self.relevant(query)] if self.qrels else []
@@ -127,6 +132,39 @@ class Collection:
             tags={name: {q: own[q] for q in chosen if q in own} for name, own in self.tags.items()},
         )
 
+    def check(self, run: Any, *, unknown: str = "error", name: str = "the run") -> tuple[str, ...]:
+        """Check that a run fits the collection, and return notes such as the queries without candidates.
+
+        unknown: "count" only counts and names unknown ids (a run of a larger corpus, or of more queries)
+        name: what messages call the run
+
+        Raises `DataError` if the run is not `{query id: {document id: score}}` with finite scores, if it has queries
+        or documents that the collection lacks, or no query of the collection.
+        """
+        if unknown not in UNKNOWN:
+            raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
+        check_form(run, name)
+        if not run:
+            raise DataError(f"{name} has no queries: there are no candidates; did the first stage get the queries?")
+        queries = [query for query in run if query not in self.queries]
+        if len(queries) == len(run):
+            ours = f"the collection's begin with {some(self.queries)}"
+            raise DataError(f"none of the {len(run):,} queries of {name} is in the collection: {some(queries)}; {ours}")
+        known = [own for query, own in run.items() if query in self.queries]
+        documents = list(dict.fromkeys(d for own in known for d in own if d not in self.documents))
+        for kind, ids in (("queries", queries), ("documents", documents)):
+            if ids and unknown == "error":
+                raise DataError(
+                    f"{name} has {len(ids):,} {kind} that the collection lacks: {some(ids)}; "
+                    'is it of this split and corpus? unknown="count" leaves them out'
+                )
+        empty = [query for query, own in _known(run, self).items() if not own]
+        return (
+            *_counted("queries of the run that the collection lacks, left out", queries),
+            *_counted("documents of the run that the collection lacks, left out", documents),
+            *_counted("queries without candidates", empty),
+        )
+
     def as_pairs(
         self,
         run: Mapping[str, Mapping[str, float]],
@@ -141,11 +179,11 @@ class Collection:
         list "document_ids", and those of the collection. What was not judged has label 0; without any judgements the
         pairs have no labels. Queries without candidates are left out, and the notes count and name them.
         `with_relevant` adds the relevant documents that the run missed at the end, for training; figures on such
-        lists flatter. `unknown` as in `check_run`, whose errors it raises.
+        lists flatter. `unknown` as in `check`, whose errors it raises.
         """
         if depth is not None and depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
-        notes = check_run(run, self, unknown=unknown)
+        notes = self.check(run, unknown=unknown)
         groups = {query: sorted(own, key=lambda d: -own[d])[:depth] for query, own in _known(run, self).items()}
         if with_relevant:
             missed = {q: [d for d in self.relevant(q) if d not in own] for q, own in groups.items() if own}
@@ -174,38 +212,6 @@ class Collection:
                 _add(digest, query, document)
                 digest.update(struct.pack("<d", grade))
         return digest.hexdigest()
-
-
-def check_run(run: Any, collection: Collection, *, unknown: str = "error") -> tuple[str, ...]:
-    """Raise `DataError` for a run that does not fit the collection; returns what there is to say of it, in words.
-
-    Wrong are: another form than `{query id: {document id: score}}`, ids that are no strings, scores that are not
-    finite, queries and documents that the collection has not, and no query in common. `unknown="count"` only counts
-    and names unknown ids (a run over a larger corpus, or of more queries). The notes name queries without candidates.
-    """
-    if unknown not in UNKNOWN:
-        raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
-    check_form(run)
-    if not run:
-        raise DataError("the run has no queries: there are no candidates; did the first stage get the queries?")
-    queries = [query for query in run if query not in collection.queries]
-    if len(queries) == len(run):
-        ours = f"the collection's begin with {some(collection.queries)}"
-        raise DataError(f"none of the run's {len(run):,} queries is in the collection: {some(queries)}; {ours}")
-    known = [own for query, own in run.items() if query in collection.queries]
-    documents = list(dict.fromkeys(d for own in known for d in own if d not in collection.documents))
-    for kind, ids in (("queries", queries), ("documents", documents)):
-        if ids and unknown == "error":
-            raise DataError(
-                f"the run has {len(ids):,} {kind} that the collection has not: {some(ids)}; "
-                'is it of this split and corpus? unknown="count" leaves them out'
-            )
-    empty = [query for query, own in _known(run, collection).items() if not own]
-    return (
-        *_counted("queries of the run that the collection has not, left out", queries),
-        *_counted("documents of the run that the collection has not, left out", documents),
-        *_counted("queries without candidates", empty),
-    )
 
 
 def _known(run: Mapping[str, Mapping[str, float]], collection: Collection) -> dict[str, dict[str, float]]:

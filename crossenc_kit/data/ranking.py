@@ -86,7 +86,7 @@ def read_ranking(
     notes += [*changed, *bad["queries"].notes(), *bad["documents"].notes(), *left_out]
     notes += _absent(given or (), documents, unknown)
     texts = {name: row.text for name, row in queries.items()}
-    return Collection(documents, texts, qrels, tuple(notes), f"{folder.name}/{split}", _tags(queries))
+    return Collection(texts, documents, qrels, tuple(notes), f"{folder.name}/{split}", _tags(queries))
 
 
 def find_ranking(source: str | os.PathLike | None = None) -> Path:

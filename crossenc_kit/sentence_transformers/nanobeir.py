@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.data.collection import UNANSWERED, Collection, check_run
+from crossenc_kit.data.collection import UNANSWERED, Collection
 from crossenc_kit.data.ranking import read_ranking
 from crossenc_kit.data.trec import read_run
 from crossenc_kit.errors import DataError
@@ -175,7 +175,7 @@ def _from_folder(folder: Path, split: str, rerank_k: int) -> list[Sample]:
 def _check(name: str, run: Mapping[str, Mapping[str, float]], collection: Collection) -> None:
     """Log what of a run does not fit the judgements; raise `DataError` where it is of other queries."""
     try:
-        notes = check_run(run, collection, unknown="count")
+        notes = collection.check(run, unknown="count")
     except DataError as error:
         raise DataError(f"{name}: {error}; is the run of this split?") from error
     for note in notes:

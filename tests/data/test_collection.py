@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossenc_kit.data.collection import Collection, check_run
+from crossenc_kit.data.collection import Collection
 from crossenc_kit.errors import DataError
 
 DOCUMENTS = {"d1": "cats purr", "d2": "dogs bark", "d3": "cows moo", "d4": "bees hum"}
@@ -21,11 +21,11 @@ RUN = {"q1": {"d2": 0.5, "d1": 0.9, "d4": 0.7}, "q2": {"d3": 1.0}}
 @pytest.fixture
 def collection():
     kinds = {"kind": {"q1": "mammals", "q2": "mammals", "q3": "fish"}}
-    return Collection(DOCUMENTS, QUERIES, QRELS, ("from a test",), "animals", kinds)
+    return Collection(QUERIES, DOCUMENTS, QRELS, ("from a test",), "animals", kinds)
 
 
-def of(documents=DOCUMENTS, queries=QUERIES, qrels=QRELS):
-    return Collection(documents, queries, qrels)
+def of(queries=QUERIES, documents=DOCUMENTS, qrels=QRELS):
+    return Collection(queries, documents, qrels)
 
 
 class TestCollection:
@@ -45,6 +45,13 @@ class TestCollection:
         (note,) = of(queries=dict.fromkeys(qrels, "?"), qrels=qrels).notes
         assert note == "queries without a relevant document: 1,200 ('q0', 'q1', 'q2', ...)"
         assert of(queries={"q2": "?"}, qrels={"q2": {"d2": 1}}).notes == ()
+
+    def test_documents_with_a_title_are_one_text(self):
+        titled = of(documents={**DOCUMENTS, "d2": {"title": "Dogs", "text": "bark", "year": 2021}})
+        assert titled.documents == {**DOCUMENTS, "d2": "Dogs bark"}
+
+    def test_nothing_is_judged_unless_given(self):
+        assert Collection(QUERIES, DOCUMENTS) == of(qrels={})
 
     def test_grades_may_be_floats(self):
         assert of(qrels={"q1": {"d1": 0.5}}).relevant("q1") == ["d1"]
@@ -74,7 +81,7 @@ class TestCollection:
         def backwards(table):
             return dict(reversed(table.items()))
 
-        same = Collection(backwards(DOCUMENTS), backwards(QUERIES), {q: backwards(QRELS[q]) for q in backwards(QRELS)})
+        same = Collection(backwards(QUERIES), backwards(DOCUMENTS), {q: backwards(QRELS[q]) for q in backwards(QRELS)})
         assert collection == same
         assert collection.fingerprint() == same.fingerprint()
         others = [
@@ -122,11 +129,11 @@ class TestWhatIsChecked:
     @pytest.mark.parametrize(
         ("run", "message"),
         [
-            ({**RUN, "q9": {}}, r"the run has 1 queries that the collection has not: 'q9'; is it of this split"),
-            ({"q1": {"d9": 1.0, "d1": 2.0}}, r"the run has 1 documents that the collection has not: 'd9'; .*corpus\?"),
+            ({**RUN, "q9": {}}, r"the run has 1 queries that the collection lacks: 'q9'; is it of this split"),
+            ({"q1": {"d9": 1.0, "d1": 2.0}}, r"the run has 1 documents that the collection lacks: 'd9'; .*corpus\?"),
             (
                 {"x": {"d1": 1.0}},
-                r"none of the run's 1 queries is in the collection: 'x'; the collection's begin.*'q1'",
+                r"none of the 1 queries of the run is in the collection: 'x'; the collection's begin.*'q1'",
             ),
             ({}, "^the run has no queries: there are no candidates"),
             ({"q1": {"d1": math.nan}}, r"query 'q1', document 'd1': the score is nan"),
@@ -139,26 +146,26 @@ class TestWhatIsChecked:
         ],
     )
     def test_wrong_runs(self, collection, run, message):
-        for use in (check_run, lambda run, collection: collection.as_pairs(run)):
+        for use in (collection.check, collection.as_pairs):
             with pytest.raises(DataError, match=message):
-                use(run, collection)
+                use(run)
 
     def test_unknown_ids_may_be_counted(self, collection):
         run = {"q1": {"d9": 3.0, "d1": 2.0, "d8": 1.0}, "q2": {"d7": 1.0}, "q8": {"d1": 1.0}, "q9": {"x": 1.0}}
-        assert check_run(run, collection, unknown="count") == (
-            "queries of the run that the collection has not, left out: 2 ('q8', 'q9')",
-            "documents of the run that the collection has not, left out: 3 ('d9', 'd8', 'd7')",
+        assert collection.check(run, unknown="count") == (
+            "queries of the run that the collection lacks, left out: 2 ('q8', 'q9')",
+            "documents of the run that the collection lacks, left out: 3 ('d9', 'd8', 'd7')",
             "queries without candidates: 2 ('q2', 'q3')",
         )
         assert collection.as_pairs(run, unknown="count").right == ["cats purr"]
         for strange in ({"x": {"d1": 1.0}}, {"q1": {"x": 1.0}}):
-            with pytest.raises(DataError, match=r"none of the run's 1 queries|no query has a candidate"):
+            with pytest.raises(DataError, match=r"none of the 1 queries of the run|no query has a candidate"):
                 collection.as_pairs(strange, unknown="count")
 
     def test_a_run_that_fits(self, collection):
-        assert check_run({query: {"d1": np.float64(1)} for query in QUERIES}, collection) == ()
+        assert collection.check({query: {"d1": np.float64(1)} for query in QUERIES}) == ()
         with pytest.raises(ValueError, match="unknown must be one of error, count; got 'skip'"):
-            check_run(RUN, collection, unknown="skip")
+            collection.check(RUN, unknown="skip")
 
 
 class TestAsPairs:
@@ -219,7 +226,7 @@ class TestAsPairs:
     @given(st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-5, 5), min_size=1), st.integers(1, 9))
     def test_against_sorting_rows(self, scores, depth):
         """The first candidates by score are those of NumPy's stable sort."""
-        collection = Collection({letter: letter for letter in "abcdefgh"}, {"q": "?"}, {"q": {"a": 1}})
+        collection = Collection({"q": "?"}, {letter: letter for letter in "abcdefgh"}, {"q": {"a": 1}})
         order = np.argsort(-np.array(list(scores.values())), kind="stable")[:depth]
         assert collection.as_pairs({"q": scores}, depth).right == [list(scores)[row] for row in order]
 

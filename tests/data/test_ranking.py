@@ -271,7 +271,7 @@ class TestPublicData:
     def test_runs_of_ms_marco(self, split, asked, judged, hit):
         run = read_run(PUBLIC_DATA / "rerank_msmarco" / "runs" / f"bm25_top20_{split}.tsv")
         assert len(run) == asked
-        with pytest.raises(DataError, match=f"the run has {asked - judged} queries that the collection has not"):
+        with pytest.raises(DataError, match=f"the run has {asked - judged} queries that the collection lacks"):
             read_ranking(PUBLIC_DATA / "rerank_msmarco", split).as_pairs(run)
         every = read_ranking(PUBLIC_DATA / "rerank_msmarco", split, all_queries=True).select_queries(run)
         pairs = every.as_pairs(run)

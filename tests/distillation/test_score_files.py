@@ -140,7 +140,7 @@ class TestForms:
 class TestCollections:
     def test_candidates_of_a_collection(self, tmp_path):
         run = {"1": {"8": 2.0, "7": 1.0}, "2": {"7": 1.0}}
-        pairs = Collection({"7": "a", "8": "b"}, {"1": "q one", "2": "q two"}, {"1": {"7": 1}, "2": {"7": 1}}).as_pairs(
+        pairs = Collection({"1": "q one", "2": "q two"}, {"7": "a", "8": "b"}, {"1": {"7": 1}, "2": {"7": 1}}).as_pairs(
             run
         )
         read = read_teacher_scores(by_id(tmp_path / "scores.jsonl"), pairs, gold=True)

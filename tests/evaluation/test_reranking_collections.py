@@ -240,12 +240,12 @@ class TestErrors:
 
     def test_a_run_of_other_queries(self, tmp_path, caplog):
         a_collection(tmp_path / "nq", run={"q8": ["d1"], "q9": ["d2"]})
-        message = r"^nq: none of the run's 2 queries is in the collection: 'q8', 'q9'; .*; is the run of this split\?$"
+        message = r"^nq: none of the 2 queries of the run is in the collection: 'q8', .*; is the run of this split\?$"
         with pytest.raises(DataError, match=message):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
         a_collection(tmp_path / "some/nq", run={"q1": ["d1"], "q9": ["d2"]})
         CrossEncoderNanoBEIREvaluator(folder=tmp_path / "some")
-        assert "nq: queries of the run that the collection has not, left out: 1 ('q9')" in caplog.messages
+        assert "nq: queries of the run that the collection lacks, left out: 1 ('q9')" in caplog.messages
         assert "nq: queries without candidates: 1 ('q2')" in caplog.messages
 
     def test_queries_without_a_relevant_document_are_told_of(self, tmp_path, caplog):
