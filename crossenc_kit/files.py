@@ -231,3 +231,15 @@ def file_sha256(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def text_hash(texts: Iterable[str], digest: Any = None) -> Any:
+    """Feed texts to a sha256 (a new one, or `digest`) and return it; `.hexdigest()` gives the 64 hex digits.
+
+    Each text is preceded by its length in bytes, so that ("ab", "c") and ("a", "bc") differ.
+    """
+    digest = hashlib.sha256() if digest is None else digest
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(encoded) + encoded)
+    return digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from families import fitted, pairs_of_all_lengths
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.files import mend_folder, replace_folder, shipped
+from crossenc_kit.files import mend_folder, replace_folder, shipped, text_hash
 
 PAIRS = pairs_of_all_lengths()[:6]
 
@@ -244,3 +245,15 @@ def test_a_full_disk_leaves_the_older_model(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+
+
+class TestTextHash:
+    def test_a_known_digest(self):
+        whole = hashlib.sha256(b"5:caf\xc3\xa93:\xed\xa0\xbd")  # the second text is half of a surrogate pair
+        assert text_hash(["caf\xe9", "\ud83d"]).hexdigest() == whole.hexdigest()
+
+    def test_where_a_text_ends_counts(self):
+        assert text_hash(["ab", "c"]).hexdigest() != text_hash(["a", "bc"]).hexdigest()
+
+    def test_a_digest_goes_on(self):
+        assert text_hash(["b"], text_hash(["a"])).hexdigest() == text_hash(["a", "b"]).hexdigest()

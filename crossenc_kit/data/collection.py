@@ -17,6 +17,7 @@ import numpy as np
 from crossenc_kit.data.documents import document_texts
 from crossenc_kit.data.pairs import Pairs, check_text
 from crossenc_kit.errors import DataError, some
+from crossenc_kit.files import text_hash
 
 Run = Mapping[str, Mapping[str, float]]
 Qrels = Mapping[str, Mapping[str, float]]
@@ -205,11 +206,10 @@ class Collection:
         digest = hashlib.sha256()
         for texts in (self.documents, self.queries):
             digest.update(b"%d;" % len(texts))
-            for key in sorted(texts):
-                _add(digest, key, texts[key])
+            text_hash((part for key in sorted(texts) for part in (key, texts[key])), digest)
         for query, judged in sorted(self.qrels.items()):
             for document, grade in sorted(judged.items()):
-                _add(digest, query, document)
+                text_hash((query, document), digest)
                 digest.update(struct.pack("<d", grade))
         return digest.hexdigest()
 
@@ -286,9 +286,3 @@ def _check_judgements(collection: Collection) -> None:
             f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
             f'({len(below):,} in all); count them as 0 (read_qrels: negative_grades="zero")'
         )
-
-
-def _add(digest: Any, *texts: str) -> None:
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another

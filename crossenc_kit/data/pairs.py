@@ -7,7 +7,6 @@ is a group of one pair; a query with its candidate documents is a group of K pai
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.errors import DataError
+from crossenc_kit.files import text_hash
 
 TARGET_COLUMNS = ("label", "labels", "score", "scores")
 
@@ -128,10 +128,7 @@ class Pairs(Sequence[InputExample]):
 
     def fingerprint(self) -> str:
         """sha256 of texts, groups, labels and their names: the same data gives the same 64 hex digits."""
-        digest = hashlib.sha256()
-        for text in (*self.left, *self.right, *self.label_names):
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another
+        digest = text_hash((*self.left, *self.right, *self.label_names))
         digest.update(np.ascontiguousarray(self.offsets, dtype="<i8").tobytes())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, dtype="<f8").tobytes())
