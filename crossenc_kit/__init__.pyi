@@ -121,7 +121,6 @@ from .retrieval.negatives import negatives_by_epoch as negatives_by_epoch
 from .retrieval.reranking import rerank as rerank
 from .retrieval.reranking import retrieve_and_rerank as retrieve_and_rerank
 from .retrieval.search import reciprocal_rank_fusion as reciprocal_rank_fusion
-from .scorers import teacher_fingerprint as teacher_fingerprint
 from .sentence_transformers.cross_encoder import CrossEncoder as CrossEncoder
 from .sentence_transformers.evaluators import CEBinaryAccuracyEvaluator as CEBinaryAccuracyEvaluator
 from .sentence_transformers.evaluators import CEBinaryClassificationEvaluator as CEBinaryClassificationEvaluator

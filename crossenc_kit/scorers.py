@@ -1,4 +1,8 @@
-"""What scores pairs: a function of text pairs, or a model with a method `predict`, whichever library it is of."""
+"""What scores pairs: any function of text pairs, or a model with a method `predict`.
+
+Every room that scores goes through this file: it finds the function to call, asks for raw scores
+where an order is wanted, checks what comes back, and tells one scorer from another by a fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,23 @@ from numpy.typing import ArrayLike
 
 from crossenc_kit.errors import DataError
 
-FAR, BOUND = 1e4, 100.0  # raw scores so far from 0, and what an activation that bounds them leaves of the distance
+# A bounded activation maps raw scores of -1e4 and 1e4 to values less than 100 apart.
+FAR, BOUND = 1e4, 100.0
 Scorer = Callable[[Sequence[tuple[str, str]]], ArrayLike]
-# What a configuration says of where it was, not of what the model computes; the activation is looked at by itself.
+# Entries of a configuration that say where a model has been, not what it computes. The activation is
+# fingerprinted separately.
 NOT_THE_MODEL = {"_name_or_path", "transformers_version", "architectures", "sentence_transformers"}
-NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype", "problem_type", "use_cache"}
+NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype", "problem_type"}
+NOT_THE_MODEL |= {"use_cache"}
+# Decorators and context managers put frames of these modules between the caller and the package.
+WRAPPERS = {"contextlib", "torch.utils._contextlib"}
 
 
 def as_scorer(scorer: Any) -> Callable[..., Any]:
-    """The method `predict` of a model, a function as it is.
+    """Return the function to call: a model's `predict`, or the function itself.
 
-    Models of other libraries are callable too, and take token ids there. Raises `TypeError` for neither.
+    Models of other libraries are callable too, but they take token ids.
+    Raises `TypeError` if `scorer` is neither.
     """
     call = getattr(scorer, "predict", scorer)
     if not callable(call):
@@ -33,14 +43,21 @@ def as_scorer(scorer: Any) -> Callable[..., Any]:
 
 
 def owner_of(scorer: Any) -> Any:
-    """What a scorer is, or the model that it is the method `predict` of."""
-    return getattr(scorer, "__self__", scorer) if getattr(scorer, "__name__", "predict") == "predict" else scorer
+    """Return the model if `scorer` is its method `predict`, else `scorer` itself."""
+    is_predict = getattr(scorer, "__name__", "predict") == "predict"
+    return getattr(scorer, "__self__", scorer) if is_predict else scorer
+
+
+def cross_encoder_of(scorer: Any) -> Any:
+    """Return the `CrossEncoder` (of any library) behind a scorer, or None."""
+    owner = owner_of(scorer)
+    return owner if any(kind.__name__ == "CrossEncoder" for kind in type(owner).__mro__) else None
 
 
 def scorer_label_names(scorer: Any) -> tuple[str, ...]:
-    """The names of a scorer's classes, in the order of its columns; empty where it says none.
+    """Return the class names of a scorer's columns, or an empty tuple if it has none.
 
-    Those of a model, of its method `predict`, of a pool or an ensemble; of another library's model its configuration's.
+    Another library's model has them in its configuration.
     """
     owner = owner_of(scorer)
     names = getattr(owner, "label_names", None)
@@ -50,38 +67,38 @@ def scorer_label_names(scorer: Any) -> tuple[str, ...]:
 
 
 def config_label_names(config: Any) -> tuple[str, ...]:
-    """The classes' names that a model's configuration holds, in index order; empty where it holds none."""
+    """Read the class names from a model's configuration; empty if they are just LABEL_0, LABEL_1, ..."""
     names = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
     return () if names == tuple(f"LABEL_{index}" for index in range(len(names))) else names
 
 
 def without_unknown(scorer: Any, options: Mapping[str, Any], speed: Collection[str]) -> dict[str, Any]:
-    """The options for a call, without those of `speed` that the scorer has no parameter for: no score needs them."""
+    """Drop the `speed` options that the scorer does not accept; they never change a score."""
     if not options:
         return {}
     try:
         known = inspect.signature(as_scorer(scorer)).parameters
-    except ValueError:  # some functions of C tell nothing
+    except ValueError:  # some functions written in C have no signature
         return dict(options)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return dict(options)
-    return {name: value for name, value in options.items() if name in known or name not in speed}
+    return {name: v for name, v in options.items() if name in known or name not in speed}
 
 
 def raw_scorer(scorer: Any) -> Callable[..., Any]:
-    """A scorer whose scores stay apart: of a model with one label, its raw ones.
+    """Return a scorer of raw scores, for anything that orders documents.
 
-    The sigmoid (or tanh) that such a model applies by default rises with its raw score, so the order is the same,
-    but in float32 it is exactly 1 for raw scores above about 17, and documents that differ become equal. A method
-    such as `model.predict` is taken as it is.
+    The sigmoid of a model with one label keeps the order, but in float32 it is exactly 1 for every raw
+    score above about 17, and different documents become equal. A bound method is used unchanged.
     """
     call, raw = as_scorer(scorer), raw_options(scorer)
     return (lambda pairs, **options: call(pairs, **{**options, **raw})) if raw else call
 
 
 def raw_options(scorer: Any) -> dict[str, Any]:
-    """What `predict` of a model takes for raw scores, where its activation would bound those of its one label."""
-    if getattr(scorer, "num_labels", 0) != 1 or not saturates(getattr(scorer, "activation_fn", None)):
+    """Return the options of `predict` that give raw scores, if the model has one bounded label."""
+    one_label = getattr(scorer, "num_labels", 0) == 1
+    if not one_label or not saturates(getattr(scorer, "activation_fn", None)):
         return {}
     from torch import nn
 
@@ -89,7 +106,7 @@ def raw_options(scorer: Any) -> dict[str, Any]:
 
 
 def saturates(activation: Any) -> bool:
-    """Whether an activation rises with a raw score and is bounded, as a sigmoid is."""
+    """Tell whether an activation rises with the raw score and is bounded, as a sigmoid is."""
     if not callable(activation):
         return False
     import torch
@@ -99,105 +116,100 @@ def saturates(activation: Any) -> bool:
 
 
 def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
-    """`scorer(texts)` as a float array, checked: one finite number (or row of numbers) a pair."""
+    """Score N pairs and check the result: `(N,)` or `(N, C)`, float64, every number finite.
+
+    Raises `DataError` for another shape, and names the first row that is not finite.
+    """
     scores = np.asarray(as_scorer(scorer)(texts), dtype=float)
     if scores.ndim == 0 or len(scores) != len(texts):
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(texts)} pairs")
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
-    if len(bad):
-        raise DataError(
-            f"the scorer gave {scores[bad[0]]} for row {bad[0]} ({len(bad)} of {len(texts)} rows are not finite)"
-        )
+    check_finite(scores, "row {}".format)
     return scores
 
 
-def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer", advice: str = "") -> None:
-    """Raise `DataError` for the first of N scores, `(N,)` or `(N, C)`, that is not finite; `where` names its pair.
+def check_finite(
+    scores: np.ndarray,
+    where: Callable[[int], str],
+    scorer: str = "the scorer",
+    advice: str = "",
+) -> None:
+    """Raise `DataError` if a score of `(N,)` or `(N, C)` is not finite.
 
-    `advice` is the end of the error: what may be done.
+    where: turns the row number into the name of its pair
+    advice: what can be done, the end of the message
     """
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
     if len(bad):
         count = f"{len(bad):,} of {len(scores):,} scores are not finite"
-        raise DataError(f"{scorer} gave {scores[bad[0]]} for {where(int(bad[0]))} ({count}){advice}")
+        found = f"{scorer} gave {scores[bad[0]]} for {where(int(bad[0]))}"
+        raise DataError(f"{found} ({count}){advice}")
 
 
-def _identity(scorer: Any, name: str | None) -> dict[str, Any]:
-    """What tells a teacher from others: the caller's name for it, a `CrossEncoder`'s fingerprint, or both."""
-    if name is not None and not (isinstance(name, str) and name.strip()):
-        raise ValueError(f'teacher is {name!r}; expected a name with a version, such as "bm25-k1=1.2"')
-    try:
-        return {"name": name, "fingerprint": teacher_fingerprint(scorer)}
-    except ValueError:
-        if name is None:
-            raise
-    return {"name": name, "fingerprint": None}
+def fingerprint(scorer: Any) -> str:
+    """Return the sha256 of everything a `CrossEncoder`'s scores depend on.
 
+    That is weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation
+    and activation. A model has the same fingerprint after saving and loading. Scorers with an attribute
+    `fingerprint`, such as a `ScoringPool`, return it.
 
-def _cross_encoder(scorer: Any) -> Any:
-    """The `CrossEncoder` that a scorer is, or is the method `predict` of; None for any other scorer."""
-    owner = owner_of(scorer)
-    return owner if any(kind.__name__ == "CrossEncoder" for kind in type(owner).__mro__) else None
-
-
-def teacher_fingerprint(scorer: Any) -> str:
-    """sha256 of all that a `CrossEncoder`'s scores depend on: equal for a model saved and loaded again.
-
-    Weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation and activation. Of a
-    scorer that holds it as its `fingerprint`, as a `ScoringPool` does that of its model, this one. Raises `ValueError`
-    for any other scorer, and for an activation that is not made of modules of torch.
+    Raises `ValueError` for any other scorer, and for an activation that is not built from torch modules.
     """
     known = getattr(owner_of(scorer), "fingerprint", None)
     if isinstance(known, str) and known:
         return known
-    model = _cross_encoder(scorer)
+    model = cross_encoder_of(scorer)
     if model is None:
         name = getattr(scorer, "__name__", type(scorer).__name__)
         raise ValueError(
-            f'{name} says nothing of its version: give teacher="name-and-version", and change it whenever the scores '
-            "would be others (a CrossEncoder is known by its weights)"
+            f'{name} has no version to go by: give teacher="name-and-version", and change it whenever '
+            "the scores would change (a CrossEncoder is recognised by its weights)"
         )
-    import torch
+    _check_activation(model.activation_fn)
+    digest = hashlib.sha256(json.dumps(_description(model), sort_keys=True, default=_listed).encode())
+    weights = {f"activation {k}": weight for k, weight in model.activation_fn.state_dict().items()}
+    for name, weight in {**model.model.state_dict(), **weights}.items():
+        import torch
 
-    activation = model.activation_fn
-    parts = list(activation.modules()) if isinstance(activation, torch.nn.Module) else [None]
-    if not all(type(part).__module__.startswith("torch.") for part in parts):
-        raise ValueError(
-            f"the activation {activation!r} is the caller's own, and what it computes cannot be seen from outside: "
-            'give teacher="name-and-version"'
-        )
-    digest = hashlib.sha256()
-    said = {
-        "class": type(model.model).__name__,
-        "activation": repr(activation),
-        "truncation": getattr(model, "truncation", "longest_first"),
-    }
-    said |= {"max_length": getattr(model, "max_seq_length", None) or model.max_length}  # sentence-transformers' name
-    said |= {"config": _config(model.model.config), "tokenizer": _tokenizer(model.tokenizer)}
-    said |= {"adapters": {name: c.to_dict() for name, c in getattr(model.model, "peft_config", {}).items()}}
-    said |= {"adapter": str(getattr(model.model, "active_adapter", ""))}
-    digest.update(json.dumps(said, sort_keys=True, default=_listed).encode())
-    for name, weight in {**model.model.state_dict(), **_named(activation)}.items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        flat = weight.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _named(activation: Any) -> dict[str, Any]:
-    return {f"activation {name}": weight for name, weight in activation.state_dict().items()}
+def _check_activation(activation: Any) -> None:
+    parts = list(activation.modules()) if hasattr(activation, "modules") else [None]
+    if not all(type(part).__module__.startswith("torch.") for part in parts):
+        raise ValueError(
+            f"the activation {activation!r} is the caller's own, and nobody can see from outside what it "
+            'computes: give teacher="name-and-version"'
+        )
 
 
-def _config(config: Any) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name not in NOT_THE_MODEL}
+def _description(model: Any) -> dict[str, Any]:
+    """Describe all of a model but its weights, ready for JSON."""
+    inner = model.model
+    config = {name: v for name, v in inner.config.to_dict().items() if name not in NOT_THE_MODEL}
+    return {
+        "class": type(inner).__name__,
+        "activation": repr(model.activation_fn),
+        "truncation": getattr(model, "truncation", "longest_first"),
+        # sentence-transformers calls it max_seq_length
+        "max_length": getattr(model, "max_seq_length", None) or model.max_length,
+        "config": config,
+        "tokenizer": _tokenizer(model.tokenizer),
+        "adapters": {n: c.to_dict() for n, c in getattr(inner, "peft_config", {}).items()},
+        "adapter": str(getattr(inner, "active_adapter", "")),
+    }
 
 
 def _tokenizer(tokenizer: Any) -> Any:
-    """All that a tokenizer does to texts; how a call padded and cut is left on it, and left out."""
+    """Describe all that a tokenizer does to texts, but not how the last call padded and cut."""
     said: Any = sorted(tokenizer.get_vocab().items())
     if getattr(tokenizer, "is_fast", False):
         said = json.loads(tokenizer.backend_tokenizer.to_str())
         said.update(padding=None, truncation=None)
-    return [said, tokenizer.special_tokens_map, tokenizer.truncation_side, tokenizer.model_input_names]
+    names = tokenizer.model_input_names
+    return [said, tokenizer.special_tokens_map, tokenizer.truncation_side, names]
 
 
 def _listed(value: Any) -> Any:
@@ -205,8 +217,12 @@ def _listed(value: Any) -> Any:
 
 
 def warn_at_call(message: str, kind: type[Warning] = UserWarning) -> None:
-    """Warn of the line that called the package, however deep the call is."""
+    """Warn at the line that called the package, however deep inside it this is called."""
     level, frame = 1, inspect.currentframe()
-    while frame and frame.f_globals.get("__name__", "").startswith("crossenc_kit."):
+    while frame and _is_inside(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, kind, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    return module.startswith("crossenc_kit.") or module in WRAPPERS

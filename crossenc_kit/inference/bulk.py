@@ -37,7 +37,7 @@ from crossenc_kit.jobs import Progress, rate_text
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import find_activation
 from crossenc_kit.models.tokens import one_or_more
-from crossenc_kit.scorers import check_finite, teacher_fingerprint
+from crossenc_kit.scorers import check_finite, fingerprint
 
 SHARD_ROWS = 16384  # what a kill costs at most
 OURS = ("row", "score", "label")  # columns that are written
@@ -307,7 +307,7 @@ class BlockScorer:
                     f"the activation {activation!r} is your own, and a job that goes on could not tell it from another "
                     "one; use one of torch.nn, or write raw scores (identity) and apply it to those"
                 )
-        model = {"sha256": teacher_fingerprint(self.model), "max_length": self.model.max_length}
+        model = {"sha256": fingerprint(self.model), "max_length": self.model.max_length}
         name = "softmax" if self.softmax else repr(self.activation)
         settings = {"activation": name, "batch_size": self.batch_size, "block_rows": self.block_rows}
         return {"model": model, **settings, "device": self.model.device.type}

@@ -30,7 +30,7 @@ from crossenc_kit.errors import PoolError, TruncationWarning
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import find_activation
 from crossenc_kit.models.tokens import one_or_more
-from crossenc_kit.scorers import teacher_fingerprint
+from crossenc_kit.scorers import fingerprint
 
 LARGEST_CHUNK = 4096  # pairs that a process gets at a time
 CHUNKS_EACH = 10  # at least so many for each process, where there are many pairs: the last ones end together
@@ -92,7 +92,7 @@ class ScoringPool:
         self.label_names = model.label_names
         self.fingerprint: str | None = None  # by which `cached_scores` knows the copies' model
         with suppress(ValueError):  # an activation of the caller's own
-            self.fingerprint = teacher_fingerprint(model)
+            self.fingerprint = fingerprint(model)
         self.truncated = 0  # pairs cut by the last `predict`
         threads = max(1, _cores() // places.count("cpu")) if "cpu" in places else 1
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -36,7 +36,7 @@ from crossenc_kit.errors import CheckpointError, DataError
 from crossenc_kit.files import _explained, dumps, flush, write_whole
 from crossenc_kit.jobs import check_fingerprint, lock
 from crossenc_kit.models.settings import with_module
-from crossenc_kit.scorers import Scorer, _cross_encoder, _identity, as_scorer, owner_of, without_unknown
+from crossenc_kit.scorers import Scorer, as_scorer, cross_encoder_of, fingerprint, owner_of, without_unknown
 
 JOB, MANIFESTS = "_job.json", "_manifests"
 OTHERS = (JOB, MANIFESTS, ".lock", ".ranks")  # what a job writes beside its shards
@@ -375,7 +375,7 @@ def cached_scores(
     `{"activation_fn": "identity"}` for raw scores). Each such shard is written whole or not at all, so that a killed
     run goes on where it was; a damaged shard is named in a warning and scored again. A shard is looked up by its
     texts, the settings (but for those of `SPEED`) and the teacher: for a `CrossEncoder` (this kit's, or
-    sentence-transformers') or a `ScoringPool` of one by its fingerprint, see `teacher_fingerprint`; any other needs
+    sentence-transformers') or a `ScoringPool` of one by its fingerprint, see `fingerprint`; any other needs
     `teacher="name-and-version"`, which the caller changes whenever the scores would. So scores of another teacher
     are never taken, and pairs added at the end leave the full shards before them as they are.
 
@@ -401,7 +401,7 @@ def _score_blocks(
 
     parts: list[np.ndarray] = []
     hide = not progress if progress is not None else not sys.stderr.isatty()
-    model = _cross_encoder(scorer)
+    model = cross_encoder_of(scorer)
     if model is not None:
         options = {"show_progress_bar": False, **options}  # the bar of all shards is enough
     cut = scored = 0
@@ -439,6 +439,18 @@ def _score_block(scorer: Scorer, block: list[tuple[str, str]], start: int, optio
             f"({len(bad)} of these {len(block)} are not finite; nothing of them was kept)"
         )
     return scores
+
+
+def _identity(scorer: Any, name: str | None) -> dict[str, Any]:
+    """Return what tells a teacher from others: the caller's name, the model's fingerprint, or both."""
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise ValueError(f'teacher is {name!r}; expected a name with a version, such as "bm25-k1=1.2"')
+    try:
+        return {"name": name, "fingerprint": fingerprint(scorer)}
+    except ValueError:
+        if name is None:
+            raise
+    return {"name": name, "fingerprint": None}
 
 
 def _json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class TestLists:
             DataError, match=r"^ranking needs one score a pair, the scorer gave scores of shape \(5, 2\)"
         ):
             ranking_evaluator(LISTS)(lambda pairs: np.zeros((len(pairs), 2)))
-        with pytest.raises(DataError, match="rows are not finite"):
+        with pytest.raises(DataError, match="scores are not finite"):
             ranking_evaluator(LISTS)(lambda pairs: np.full(len(pairs), np.nan))
 
 

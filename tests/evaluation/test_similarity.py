@@ -141,7 +141,7 @@ class TestUnusable:
         [
             ([1.0, 2.0], r"scores of shape \(2,\) for 3 pairs"),
             (0.5, r"scores of shape \(\) for 3 pairs"),
-            ([0.5, np.nan, np.inf], r"gave nan for row 1 \(2 of 3 rows are not finite\)"),
+            ([0.5, np.nan, np.inf], r"gave nan for row 1 \(2 of 3 scores are not finite\)"),
             ([[0.0], [1.0], [2.0]], r"one score a pair, the scorer gave scores of shape \(3, 1\)"),
         ],
     )

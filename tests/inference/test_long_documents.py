@@ -200,7 +200,7 @@ def test_what_cannot_be_scored(model):
         chunked(numbers, width=3)
     with pytest.raises(DataError, match="scores of shape"):
         score_chunks(lambda pairs: np.zeros((len(pairs), 3)), [("a", "b")])
-    with pytest.raises(DataError, match=r"the scorer gave nan for row 1 \(1 of 2 rows are not finite\)"):
+    with pytest.raises(DataError, match=r"the scorer gave nan for row 1 \(1 of 2 scores are not finite\)"):
         score_chunks(lambda pairs: [0.0, np.nan], [("a", "b"), ("a", "c")])
     with pytest.raises(DataError, match="row 0, text 1: the text is missing"):
         score_chunks(numbers, [("a", None)])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from bulk_pairs import PAIRS, saved_model
 
-from crossenc_kit import CrossEncoder, DataError, Pairs, ScoringPool, cached_scores, teacher_fingerprint
+from crossenc_kit import CrossEncoder, DataError, Pairs, ScoringPool, cached_scores
 from crossenc_kit.errors import PoolError, TruncationWarning
 from crossenc_kit.inference.pool import _places
+from crossenc_kit.scorers import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_classes_in_columns_and_as_probabilities(pool_of_classes, classes):
 
 
 def test_a_pool_and_its_model_share_cached_scores(pool_of_classes, classes, tmp_path, monkeypatch):
-    assert teacher_fingerprint(pool_of_classes) == teacher_fingerprint(classes) == pool_of_classes.fingerprint
+    assert fingerprint(pool_of_classes) == fingerprint(classes) == pool_of_classes.fingerprint
     pairs = [*PAIRS, ("a cat " * 200, "b")]
     with pytest.warns(UserWarning, match="1 of the 11 pairs that were scored exceed the teacher's max_length"):
         scores = cached_scores(pool_of_classes, pairs, tmp_path)
@@ -91,7 +92,7 @@ def test_a_pool_and_its_model_share_cached_scores(pool_of_classes, classes, tmp_
 
 def test_a_pool_with_an_activation_of_the_caller_s_own_needs_a_name(pool, tmp_path):
     assert pool.fingerprint is None
-    with pytest.raises(ValueError, match='ScoringPool says nothing of its version: give teacher="name-and-version"'):
+    with pytest.raises(ValueError, match='ScoringPool has no version to go by: give teacher="name-and-version"'):
         cached_scores(pool, PAIRS, tmp_path)
     assert len(cached_scores(pool, PAIRS, tmp_path, teacher="three times")) == 10
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from crossenc_kit import CrossEncoder, as_pairs, cached_scores, teacher_fingerprint
+from crossenc_kit import CrossEncoder, as_pairs, cached_scores
 from crossenc_kit.inference import score_store
 from crossenc_kit.inference.score_store import SPEED
+from crossenc_kit.scorers import fingerprint
 
 pytestmark = pytest.mark.filterwarnings("ignore:the head of 'tiny' is new")
 
@@ -133,14 +134,14 @@ class TestCache:
 class TestFingerprint:
     def test_a_saved_model_is_the_same_teacher_in_both_libraries(self, tmp_path):
         model = CrossEncoder("tiny", num_labels=1, seed=0)
-        before = teacher_fingerprint(model)
+        before = fingerprint(model)
         assert len(before) == 64
         model.predict(PAIRS)  # pads and cuts
         model.save_pretrained(tmp_path / "model")
-        assert teacher_fingerprint(model.predict) == before
-        assert teacher_fingerprint(CrossEncoder(tmp_path / "model")) == before
+        assert fingerprint(model.predict) == before
+        assert fingerprint(CrossEncoder(tmp_path / "model")) == before
         peer = pytest.importorskip("sentence_transformers").CrossEncoder(str(tmp_path / "model"), device="cpu")
-        assert teacher_fingerprint(peer) == before
+        assert fingerprint(peer) == before
         scores = cached_scores(peer, PAIRS, tmp_path / "cache")
         np.testing.assert_allclose(scores, model.predict(PAIRS), atol=1e-6)
         assert cached_scores(model, PAIRS, tmp_path / "cache").tolist() == scores.tolist()  # found, not computed
@@ -150,7 +151,7 @@ class TestFingerprint:
     )
     def test_what_changes_scores_changes_it(self, change):
         model = CrossEncoder("tiny", num_labels=2, seed=0, max_length=32)
-        before = teacher_fingerprint(model)
+        before = fingerprint(model)
         with torch.no_grad():
             if change == "weight":
                 model.model.classifier.bias[0] += 1e-6
@@ -166,7 +167,7 @@ class TestFingerprint:
             model.config.hidden_act = "relu"
         elif change == "vocabulary":
             model.tokenizer.add_tokens(["zebra"])
-        assert teacher_fingerprint(model) != before
+        assert fingerprint(model) != before
 
     def test_an_adapter_counts_and_its_scale_too(self):
         peft = pytest.importorskip("peft")
@@ -176,11 +177,11 @@ class TestFingerprint:
             torch.manual_seed(0)
             settings = peft.LoraConfig(task_type="SEQ_CLS", r=2, lora_alpha=alpha, target_modules=["query"])
             model.model = peft.get_peft_model(model.model, settings)
-            found.add(teacher_fingerprint(model))
+            found.add(fingerprint(model))
         assert len(found) == 2
 
     def test_others_need_a_name(self, tmp_path):
-        with pytest.raises(ValueError, match='Lengths says nothing of its version: give teacher="name-and-version"'):
+        with pytest.raises(ValueError, match='Lengths has no version to go by: give teacher="name-and-version"'):
             cached_scores(Lengths(), PAIRS, tmp_path)
         with pytest.raises(ValueError, match="teacher is ' '; expected a name"):
             cached_scores(Lengths(), PAIRS, tmp_path, teacher=" ")
