@@ -1,4 +1,8 @@
-"""Folders: one that appears whole or not at all, and those that travel with the kit."""
+"""Files and folders that appear whole or not at all, strict JSON, hashes, and the folders shipped with the kit.
+
+Whatever the kit writes goes first under a hidden name beside its target, is forced to the disk, and then
+takes its name by one rename. A killed process leaves the old file or the new one, never half of one.
+"""
 
 from __future__ import annotations
 
@@ -16,30 +20,116 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+BLOCK = 1 << 20  # bytes hashed at a time
 
 
 def shipped(name: str) -> Path:
-    """The folder `name` ("data", "notebooks") that travels with the kit, whether or not it is there."""
+    """Find the folder `name` ("data", "notebooks") that comes with the kit, whether or not it is there."""
     places = shipped_places(name)
     return next((place for place in places if place.is_dir()), places[-1])
 
 
 def shipped_places(name: str) -> list[Path]:
-    """Where a folder that travels with the kit may be: in the package (a wheel), or beside it (a checkout)."""
+    """List where a shipped folder may be: inside the package (a wheel) or beside it (a checkout)."""
     package = Path(__file__).resolve().parent
     return [package / "shipped" / name, package.parent / name]
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replace_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Open a new file to write bytes into; at the end it takes the place of `path`.
+
+    If writing fails, `path` stays as it was. If two write at a time, the last one counts.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
+    """Write a file in one move."""
+    with replace_file(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Write UTF-8 in one move; half a surrogate pair, which UTF-8 cannot hold, becomes its escape."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[bytes]) -> Path:
+    """Write lines in one move, gzipped if `path` ends in .gz."""
+    path = Path(path)
+    with replace_file(path) as file:
+        if path.suffix == ".gz":
+            # Neither name nor time in the gzip header, so that equal lines give equal files.
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream:
+                stream.writelines(lines)
+        else:
+            file.writelines(lines)
+    return path
+
+
+def write_json(path: str | os.PathLike, value: Any) -> Path:
+    """Write a record as indented JSON in one move."""
+    return write_text(path, dumps(value, indent=2) + "\n")
+
+
+def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write one JSON object per line in one move, gzipped if `path` ends in .gz."""
+    return write_lines(path, ((dumps(row) + "\n").encode("utf-8", "backslashreplace") for row in rows))
+
+
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    is_folder = path.is_dir()
+    if is_folder and sys.platform == "win32":  # Windows cannot flush a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def explained(error: OSError, what: str) -> OSError:
+    """Return the same error with a message that says what failed and what to do."""
+    hints = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space"}
+    hint = hints.get(error.errno or 0, "make the folder writable")
+    reason = error.strerror or error
+    return OSError(error.errno, f"{what} ({reason}); {hint} or choose another, and run it again")
+
+
+# --- folders --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def replace_folder(path: str | os.PathLike, owned: Sequence[str] = ()) -> Iterator[Path]:
     """Give an empty folder beside `path` to write into; at the end it takes the place of `path`.
 
-    Where the writing fails, `path` stays as it was. Files of an older folder that the new one does not
-    write are kept, but for names that match a pattern of `owned`: those belong to the content that is
-    replaced. Raises `OSError` naming the folder where it cannot be written.
+    If writing fails, `path` stays as it was. Files that only the older folder has are carried over,
+    except those whose name matches a pattern in `owned`: they are part of what is replaced.
+
+    Raises `OSError` naming a folder that cannot be written.
     """
-    target = Path(path).resolve()  # where a link points to, so that the link stays
+    target = Path(path).resolve()  # what a link points to, so that the link stays
     if target == Path.cwd():
         raise OSError(f"cannot replace the current folder {str(target)!r}; choose a folder inside it")
     try:
@@ -64,9 +154,9 @@ def replace_folder(path: str | os.PathLike, owned: Sequence[str] = ()) -> Iterat
 
 
 def mend_folder(path: str | os.PathLike) -> None:
-    """Clear up after a `replace_folder` of `path` that was killed; the older folder returns if no new one came.
+    """Clean up after a killed `replace_folder`; if the new folder never arrived, the older one returns.
 
-    Nobody else may be replacing it meanwhile.
+    Nobody else may be replacing the folder meanwhile.
     """
     target = Path(path).resolve()
     for left in target.parent.glob(f".{target.name}-*"):
@@ -76,11 +166,12 @@ def mend_folder(path: str | os.PathLike) -> None:
 
 
 def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
+    """Carry over what is not owned, move the older folder aside, and move the new one in."""
     if not target.exists():
         partial.rename(target)
         return
     for old in target.iterdir():
-        if not (partial / old.name).exists() and not any(fnmatch(old.name, pattern) for pattern in owned):
+        if not (partial / old.name).exists() and not any(fnmatch(old.name, own) for own in owned):
             _copy(old, partial / old.name)
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     target.rename(retired / target.name)
@@ -94,30 +185,18 @@ def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
 
 
 def _copy(old: Path, new: Path) -> None:
-    """A file, a folder or a link, the link as it is."""
+    """Copy a file or a folder; a link stays a link."""
     if old.is_dir() and not old.is_symlink():
         shutil.copytree(old, new, symlinks=True)
     else:
         shutil.copy2(old, new, follow_symlinks=False)
 
 
-def flush(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    is_folder = path.is_dir()
-    if is_folder and sys.platform == "win32":  # which has no such call
-        return
-    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts
-            raise
-    finally:
-        os.close(descriptor)
+# --- JSON and hashes ------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers and arrays of numpy and torch, paths and tuples become plain ones."""
+    """Turn arrays and numbers of numpy and torch, paths and tuples into what JSON can hold."""
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
@@ -130,7 +209,7 @@ def plain(value: Any) -> Any:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinities become null, since no other JSON reader accepts them."""
+    """Write strict JSON: NaN and infinities, which other readers refuse, become null."""
 
     def finite(item: Any) -> Any:
         if isinstance(item, float) and not math.isfinite(item):
@@ -142,101 +221,25 @@ def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(finite(plain(value)), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write a record as indented JSON, replacing the file in one move."""
-    return _replace(Path(path), dumps(value, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write JSON as UTF-8; half of a surrogate pair, which UTF-8 cannot hold, as its JSON escape."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)  # half of it, where the disk is full
-    return path
-
-
-def write_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write one strict JSON object a line (gzipped if `path` ends in .gz), replacing the file in one move.
-
-    Half of a surrogate pair, which UTF-8 cannot hold, is written as its JSON escape; NaN and infinities
-    become null.
-    """
-    return write_lines(path, ((dumps(row) + "\n").encode("utf-8", "backslashreplace") for row in rows))
-
-
-def write_lines(path: str | os.PathLike, lines: Iterable[bytes]) -> Path:
-    """Write lines (gzipped if `path` ends in .gz), replacing the file in one move."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as raw:
-        # no name and no time in the gzip header: equal lines give equal files
-        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        stream.writelines(lines)
-        if stream is not raw:
-            stream.close()
-    os.replace(partial, path)
-    return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file and force it to the disk."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all; of two writers the last one counts."""
-    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(path.parent)
-
-
-def _explained(error: OSError, what: str) -> OSError:
-    """The same error, saying what could not be done and what to do."""
-    hints = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space"}
-    hint = hints.get(error.errno or 0, "make the folder writable")
-    return OSError(error.errno, f"{what} ({error.strerror or error}); {hint} or choose another, and run it again")
-
-
 def file_stamp(path: str | os.PathLike) -> tuple[int, int]:
-    """Size and time of the last change of a file."""
+    """Return a file's size in bytes and the time of its last change in nanoseconds."""
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-    """sha256 of a file's bytes, in 64 hex digits."""
+    """Return the sha256 of a file's bytes, 64 hex digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
 def text_hash(texts: Iterable[str], digest: Any = None) -> Any:
-    """Feed texts to a sha256 (a new one, or `digest`) and return it; `.hexdigest()` gives the 64 hex digits.
+    """Feed texts to a sha256 (a new one, or `digest`) and return it.
 
-    Each text is preceded by its length in bytes, so that ("ab", "c") and ("a", "bc") differ.
+    Each text comes after its length in bytes, so that ("ab", "c") and ("a", "bc") differ.
     """
     digest = hashlib.sha256() if digest is None else digest
     for text in texts:

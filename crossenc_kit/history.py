@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.files import _replace, dumps, plain
+from crossenc_kit.files import dumps, plain, write_text
 
 VERSIONS_OF = ("crossenc_kit", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
@@ -52,7 +52,7 @@ class History(Sequence[dict[str, Any]]):
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write JSON Lines, replacing the file in one move."""
-        return _replace(Path(path), "".join(dumps(row) + "\n" for row in self.rows))
+        return write_text(path, "".join(dumps(row) + "\n" for row in self.rows))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> History:

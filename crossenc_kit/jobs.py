@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crossenc_kit.errors import CheckpointError
-from crossenc_kit.files import dumps, plain, write_text
+from crossenc_kit.files import plain, write_json
 
 STATUSES = ("running", "finished", "stopped", "failed")
 FAR = 1 << 20  # the byte that is locked on Windows: beyond the process id, which others must be able to read
@@ -96,13 +96,7 @@ def write_status(folder: str | os.PathLike, status: str, **more: Any) -> Path:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}; got {status!r}")
     path = Path(folder) / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(".status.json.partial")
-    try:
-        write_text(partial, dumps({"status": status, **more}, indent=2) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)  # half of it, where the disk is full
-    return path
+    return write_json(path, {"status": status, **more})
 
 
 def read_status(folder: str | os.PathLike) -> dict[str, Any] | None:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossenc_kit.data.pairs import TARGET_COLUMNS, Pairs, check_label, check_text
-from crossenc_kit.data.tables import is_parquet, need_pyarrow, parquet_schema, read_parquet, read_table, rows_of_file
-from crossenc_kit.errors import DataError
+from crossenc_kit.data.tables import is_parquet, parquet_schema, read_parquet, read_table, rows_of_file
+from crossenc_kit.errors import DataError, need
 from crossenc_kit.files import dumps, file_sha256, file_stamp
 
 # What the values of a kept column are, and pyarrow's name for it; JSON holds what is none of these, or a mixture.
@@ -63,7 +63,9 @@ class PairFile:
         """The type (of pyarrow's) of a kept column: the same in every part of the file."""
         if self.kinds[name] == AS_STORED:
             return parquet_schema(self.path).field(name).type
-        return getattr(need_pyarrow("writing parquet"), self.kinds[name] if self.kinds[name] != "json" else "string")()
+        return getattr(
+            need("pyarrow.parquet", "writing parquet"), self.kinds[name] if self.kinds[name] != "json" else "string"
+        )()
 
 
 class Block(NamedTuple):

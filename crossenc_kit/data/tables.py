@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from crossenc_kit.errors import DataError
+from crossenc_kit.errors import DataError, need
 
 Wrong = Callable[[int, str], None]  # told of a line that cannot be used: its number, and what is wrong with it
 BINARY = {  # what files begin with that hold no text
@@ -237,15 +237,6 @@ def _not_decoded(path: str | os.PathLike, number: int, error: UnicodeDecodeError
     )
 
 
-def need_pyarrow(what: str) -> Any:
-    """The package pyarrow; `ImportError` with the command that installs it, saying `what` needs it."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(f'{what} needs pyarrow: pip install "crossenc_kit[data]"') from error
-    return pyarrow
-
-
 def is_parquet(path: str | os.PathLike) -> bool:
     """Whether a file begins as parquet files do, whatever its name; `OSError` where it cannot be read."""
     with open(path, "rb") as file:
@@ -287,7 +278,7 @@ def parquet_schema(path: str | os.PathLike) -> Any:
 @contextmanager
 def _opened(path: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile` that has the given columns."""
-    pyarrow = need_pyarrow(f"the parquet file {path}")
+    pyarrow = need("pyarrow.parquet", f"the parquet file {path}")
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             there = file.schema_arrow.names
@@ -305,7 +296,7 @@ def parquet_bytes(columns: Mapping[str, tuple[Sequence, Any]]) -> bytes:
 
     Equal columns give equal bytes. Half of a surrogate pair, which UTF-8 cannot hold, is written as its JSON escape.
     """
-    pyarrow = need_pyarrow("writing parquet")
+    pyarrow = need("pyarrow.parquet", "writing parquet")
     arrays = {}
     for name, (values, kind) in columns.items():
         try:

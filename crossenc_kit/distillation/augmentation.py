@@ -18,7 +18,7 @@ import numpy as np
 
 from crossenc_kit.data.pairs import Pairs, as_pairs, check_text
 from crossenc_kit.distillation.teachers import with_teacher_scores
-from crossenc_kit.errors import DataError
+from crossenc_kit.errors import DataError, need
 from crossenc_kit.inference.score_store import cached_scores
 from crossenc_kit.models.backbones import find_backbone, quiet_transformers
 from crossenc_kit.models.settings import with_module
@@ -199,7 +199,7 @@ def train_bi_encoder(
     """
     if epochs < 1 or batch_size < 1 or not learning_rate > 0 or not 0 <= warmup <= 1:
         raise ValueError("expected epochs and batch_size of at least 1, learning_rate above 0, warmup from 0 to 1")
-    peer = _need_sentence_transformers()
+    peer = need("sentence_transformers", "training a bi-encoder")
     import torch
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
     from tqdm import tqdm
@@ -237,16 +237,6 @@ def bi_encoder_scorer(model: Any) -> Scorer:
         return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
     return lambda pairs: cosine(pairs, encode)
-
-
-def _need_sentence_transformers() -> Any:
-    try:
-        import sentence_transformers
-    except ImportError as error:
-        raise ImportError(
-            'training a bi-encoder needs sentence-transformers: pip install "sentence-transformers>=6,<7"'
-        ) from error
-    return sentence_transformers
 
 
 def _cosines(pairs: Pairs) -> np.ndarray:

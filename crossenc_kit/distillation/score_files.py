@@ -42,7 +42,7 @@ from crossenc_kit.data.tables import (
 from crossenc_kit.data.trec import DOCUMENT_NAMES, QUERY_NAMES, run_of, run_width, unlike_ranks
 from crossenc_kit.distillation.teachers import with_teacher_scores
 from crossenc_kit.errors import DataError
-from crossenc_kit.files import write_jsonl, write_whole
+from crossenc_kit.files import write_bytes, write_jsonl
 from crossenc_kit.inference.score_store import folder_label_names, read_scores
 
 LIKE_RANKS = (
@@ -241,10 +241,10 @@ def write_teacher_scores(path: str | os.PathLike, pairs: Any, scores: ArrayLike)
     if form == "tsv":
         lines = ["\t".join((*names, "score")), *(f"{a}\t{b}\t{json.dumps(score)}" for (a, b), score in rows)]
         data = ("\n".join(lines) + "\n").encode()
-        write_whole(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        write_bytes(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     elif path.suffix == ".parquet":
         texts: dict[str, Any] = {name: ([key[side] for key in keys], None) for side, name in enumerate(names)}
-        write_whole(path, parquet_bytes({**texts, "score": (values.tolist(), None)}))
+        write_bytes(path, parquet_bytes({**texts, "score": (values.tolist(), None)}))
     else:
         raise ValueError(f"{path.name}: expected a name that ends in .jsonl, .tsv (or these with .gz) or .parquet")
     return path

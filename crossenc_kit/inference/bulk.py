@@ -29,8 +29,7 @@ import numpy as np
 
 from crossenc_kit.data.pair_files import Block, PairFile, check_pairs, read_blocks
 from crossenc_kit.data.pairs import check_text
-from crossenc_kit.data.tables import need_pyarrow
-from crossenc_kit.errors import DataError, TruncationWarning
+from crossenc_kit.errors import DataError, TruncationWarning, need
 from crossenc_kit.files import dumps, write_jsonl
 from crossenc_kit.inference.score_store import ScoreFolder, alone, is_written_there
 from crossenc_kit.jobs import Progress, rate_text
@@ -81,7 +80,7 @@ def score_file(
         _check_apart(path, Path(output))
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
         return _to_lines(scorer, file, Path(output), progress)
-    need_pyarrow("a folder of scores (parquet)")
+    need("pyarrow.parquet", "a folder of scores (parquet)")
     os.stat(path)  # no folder is made for a file that is not there
     if is_written_there(Path(output), Path(path)):
         raise ValueError(f"the input {path} lies where the shards of {output} are written; choose another folder")

@@ -33,7 +33,7 @@ import numpy as np
 from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.data.tables import parquet_bytes, parquet_columns
 from crossenc_kit.errors import CheckpointError, DataError
-from crossenc_kit.files import _explained, dumps, flush, write_whole
+from crossenc_kit.files import dumps, explained, flush, text_hash, write_bytes, write_json
 from crossenc_kit.jobs import check_fingerprint, lock
 from crossenc_kit.models.settings import with_module
 from crossenc_kit.scorers import Scorer, as_scorer, cross_encoder_of, fingerprint, owner_of, without_unknown
@@ -285,24 +285,19 @@ def open_shards(folder: str | os.PathLike, identity: Mapping[str, Any]) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         if not (place / "teacher.json").is_file():
-            write_whole(place / "teacher.json", (dumps(identity, indent=2) + "\n").encode("utf-8", "backslashreplace"))
+            write_json(place / "teacher.json", identity)
         for left in place.glob(".*.partial"):
             with suppress(FileNotFoundError):  # another process was first
                 if time.time() - left.stat().st_mtime > ABANDONED:
                     left.unlink()
     except OSError as error:
-        raise _explained(error, f"cannot keep scores in {str(folder)!r}") from error
+        raise explained(error, f"cannot keep scores in {str(folder)!r}") from error
     return place
 
 
 def texts_key(texts: Sequence[tuple[str, str]]) -> str:
     """sha256 of the texts of some pairs, in order: the name of their shard."""
-    digest = hashlib.sha256()
-    for pair in texts:
-        for text in pair:
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(encoded) + encoded)  # the length, so that no text can end another
-    return digest.hexdigest()
+    return text_hash((text for pair in texts for text in pair)).hexdigest()
 
 
 def read_shard(place: Path, key: str, rows: int, where: str) -> np.ndarray | None:
@@ -328,10 +323,10 @@ def write_shard(place: Path, key: str, scores: np.ndarray) -> None:
 
     metadata = {"texts": key, "sha256": _shard_digest(scores)}
     try:
-        write_whole(place / f"{key}.safetensors", save({"scores": scores}, metadata=metadata))
+        write_bytes(place / f"{key}.safetensors", save({"scores": scores}, metadata=metadata))
     except OSError as error:
         what = f"cannot keep the scores of {len(scores)} pairs in {str(place)!r}; the shards already there are whole"
-        raise _explained(error, what) from error
+        raise explained(error, what) from error
 
 
 def _verified(data: bytes, key: str, rows: int) -> np.ndarray:

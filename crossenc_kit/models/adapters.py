@@ -16,21 +16,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossenc_kit.errors import need
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 SETTINGS = "adapter_config.json"  # PEFT's
 CLASSIFIER = "adapter_classifier.json"  # ours: the configuration of the classifier, labels and activation with it
 INSIDE = ("LORA", "ADALORA", "IA3")  # kinds that are layers of the model and need nothing from the wrapper
-
-
-def need_peft(what: str) -> Any:
-    """The package peft; raises `ImportError` with the command that installs it."""
-    try:
-        import peft
-    except ImportError as error:
-        raise ImportError(f'{what} needs PEFT, which is not installed: pip install "peft>=0.13"') from error
-    return peft
 
 
 def is_wrapped(model: Any) -> bool:
@@ -65,7 +58,7 @@ def plain_weights(model: Any) -> dict[str, Tensor]:
 
 def saved_names(model: Any) -> set[str]:
     """The names, without the wrapper's, of the weights that an adapter's file holds."""
-    saved = need_peft("an adapter").get_peft_model_state_dict(model, save_embedding_layers=False)
+    saved = need("peft", "an adapter").get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name.removeprefix(_prefix(model)) for name in saved}
 
 
@@ -98,13 +91,13 @@ def save_adapter(model: Any, folder: Path, base: str, new: Iterable[str], **opti
 def load_adapter(model: Any, folder: str, where: dict[str, Any]) -> Any:
     """The classifier `model` with the adapter of a folder, or of the hub, around it; the adapter can be trained on."""
     hub = {name: value for name, value in where.items() if name != "trust_remote_code"}
-    wrapper = need_peft(f"the adapter {folder!r}").PeftModel
+    wrapper = need("peft", f"the adapter {folder!r}").PeftModel
     return wrapper.from_pretrained(model, folder, is_trainable=True, torch_device="cpu", **hub)
 
 
 def put_back(model: Any, folder: Path) -> None:
     """Give a wrapped model the adapter's weights that a folder holds."""
-    peft = need_peft(f"the adapter {str(folder)!r}")
+    peft = need("peft", f"the adapter {str(folder)!r}")
     peft.set_peft_model_state_dict(model, peft.utils.load_peft_weights(str(folder), device="cpu"))
 
 

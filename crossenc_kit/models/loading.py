@@ -10,13 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossenc_kit.errors import BackboneError
+from crossenc_kit.errors import BackboneError, need
 from crossenc_kit.models.adapters import (
     CLASSIFIER,
     SETTINGS,
     is_wrapped,
     load_adapter,
-    need_peft,
     plain_weights,
     save_adapter,
     saved_names,
@@ -66,7 +65,7 @@ def find_origin(folder: str, where: dict[str, Any]) -> Origin:
     settings = read_json(folder, SETTINGS, where)
     if settings is None:
         return Origin(folder, folder, where)
-    need_peft(f"the adapter {folder!r}")
+    need("peft", f"the adapter {folder!r}")
     base = settings.get("base_model_name_or_path") or ""
     try:
         weights = find_backbone("minilm" if base == MINILM_HUB else base)

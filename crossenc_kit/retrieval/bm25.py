@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.data.documents import document_texts, ids_of
-from crossenc_kit.errors import DataError
+from crossenc_kit.errors import DataError, need
 from crossenc_kit.retrieval.baselines import WORD
 from crossenc_kit.retrieval.search import Include, Run, Search, search_with
 
@@ -55,7 +55,7 @@ def bm25_index(
     the 33 of Lucene). A word that a query has twice counts twice. Queries of which no document has a word are empty
     in the run; a warning counts them. Raises `DataError` where no document has a word.
     """
-    package = _bm25s()
+    package = need("bm25s", "BM25")
     _check_bm25(k1, b, method)
     documents = document_texts(documents)
     ids = ids_of(documents, "document")
@@ -137,14 +137,6 @@ def _splitter(
     if isinstance(stop_words, str):
         if stop_words != "english":
             raise ValueError(f'stop_words is {stop_words!r}; expected "english" or a collection of words')
-        stop_words = _bm25s().stopwords.STOPWORDS_EN
+        stop_words = need("bm25s", "BM25").stopwords.STOPWORDS_EN
     stopped = frozenset(stop_words or ())
     return lambda text: [word for word in tokenize(text) if word not in stopped]
-
-
-def _bm25s() -> Any:
-    try:
-        import bm25s
-    except ImportError as error:
-        raise ImportError('BM25 needs bm25s, which is not installed: pip install "crossenc_kit[search]"') from error
-    return bm25s

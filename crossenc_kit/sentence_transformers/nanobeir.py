@@ -17,7 +17,7 @@ import numpy as np
 from crossenc_kit.data.collection import UNANSWERED, Collection
 from crossenc_kit.data.ranking import read_ranking
 from crossenc_kit.data.trec import read_run
-from crossenc_kit.errors import DataError
+from crossenc_kit.errors import DataError, need
 from crossenc_kit.evaluation.ranking_metrics import ranked
 from crossenc_kit.retrieval.bm25 import bm25_run
 from crossenc_kit.sentence_transformers.evaluators import Evaluator
@@ -222,10 +222,7 @@ def _from_hub(dataset_id: str, split: str, rerank_k: int) -> list[Sample]:
 
 def _subset(dataset_id: str, part: str, split: str, columns: Sequence[str]) -> Any:
     """The rows of a part of a hub data set; `DataError` where it cannot be had or lacks a column."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError('the hub needs datasets, which is not installed: pip install "crossenc_kit[data]"') from error
+    datasets = need("datasets", "the hub")
     try:
         rows = datasets.load_dataset(dataset_id, part, split=split)
     except Exception as error:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossenc_kit.errors import CheckpointError
-from crossenc_kit.files import _sha256, flush, plain, write_text
+from crossenc_kit.files import file_sha256, flush, plain, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,7 @@ def _write_all(partial: Path, step: int, tensors: Mapping[str, Mapping[str, torc
         flush(partial / f"{name}.safetensors")
     write_text(partial / "state.json", state)
     names = [*(f"{name}.safetensors" for name in tensors), "state.json"]
-    files = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in names}
+    files = {name: {"bytes": (partial / name).stat().st_size, "sha256": file_sha256(partial / name)} for name in names}
     write_text(partial / "manifest.json", json.dumps({"step": step, "files": files}, indent=1))
     flush(partial)
 
@@ -219,7 +219,7 @@ def _damage(path: Path, step: int, read: bool = True) -> str:
             size = (path / name).stat().st_size
             if size != entry["bytes"]:
                 return f"{name} has {size} bytes, not {entry['bytes']}"
-            if read and _sha256(path / name) != entry["sha256"]:
+            if read and file_sha256(path / name) != entry["sha256"]:
                 return f"the sha256 of {name} is not the one in manifest.json"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

