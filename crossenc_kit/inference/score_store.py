@@ -297,7 +297,7 @@ def open_shards(folder: str | os.PathLike, identity: Mapping[str, Any]) -> Path:
 
 def texts_key(texts: Sequence[tuple[str, str]]) -> str:
     """sha256 of the texts of some pairs, in order: the name of their shard."""
-    return text_hash((text for pair in texts for text in pair)).hexdigest()
+    return text_hash(text for pair in texts for text in pair).hexdigest()
 
 
 def read_shard(place: Path, key: str, rows: int, where: str) -> np.ndarray | None:
