@@ -36,7 +36,7 @@ def _one_line(error: Exception) -> str:
     message = ""
     for line in (" ".join(line.split()) for line in str(error).splitlines()):
         message += _between(message, line) + line
-    if isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("crossenc_kit"):
+    if isinstance(error, (ValueError, OSError, ImportError)) or type(error).__module__.startswith("crossenc_kit"):
         return message
     return f"{type(error).__name__}: {message} (--debug shows where)"
 
@@ -66,12 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         help="set a parameter of the notebook; repeat for more",
     )
     sub.add_argument("--name", help="name of the run (default: the notebook's and the time)")
-    sub.add_argument("--output-dir", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
+    sub.add_argument(
+        "--output-dir", default="experiments", metavar="DIR", help="folder of all runs (default: experiments)"
+    )
 
     add("doctor", doctor, "check that everything the notebooks need is there")
 
     sub = add("results", results, "compare the runs in a folder, with mean and spread over seeds")
-    sub.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    sub.add_argument(
+        "folder", nargs="?", default="experiments", metavar="FOLDER", help="folder of the runs (default: experiments)"
+    )
     sub.add_argument("--metrics", nargs="+", metavar="NAME", help="the columns (default: the first five)")
     sub.add_argument("--write", metavar="FILE", help="also combine the finished runs into one JSON record")
 
@@ -129,9 +133,9 @@ def run(options: argparse.Namespace) -> int:
 
 def results(options: argparse.Namespace) -> int:
     """Print tables of the runs in a folder."""
-    from crossenc_kit.lab.records import load_runs, results_table, write_result
+    from crossenc_kit.lab.records import load_records, results_table, write_result
 
-    runs = load_runs(options.folder)
+    runs = load_records(options.folder)
     print(results_table(runs, options.metrics))
     if options.write:
         write_result(options.write, [run for run in runs if run["status"] == "finished"])

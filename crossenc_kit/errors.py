@@ -19,6 +19,7 @@ INSTALL = {
     "ipykernel": "crossenc_kit[lab]",
     "ipywidgets": "crossenc_kit[lab]",
     "matplotlib": "crossenc_kit[lab]",
+    "pandas": "crossenc_kit[lab]",
     "peft": "peft>=0.13",
     "sentence_transformers": "sentence-transformers>=6,<7",
 }

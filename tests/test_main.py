@@ -64,10 +64,10 @@ def test_run_prints_the_metrics_and_where_everything_is(folder, capsys):
     assert "small finished in 0." in out
     assert "  value       0.6667\n" in out
     assert "  test.pairs  7\n" in out
-    assert f" {Path('runs/first/figures/curve.png')}\n" in out
-    assert f"jupyter lab {Path('runs/first/small.ipynb')}\n" in out
+    assert f" {Path('experiments/first/figures/curve.png')}\n" in out
+    assert f"jupyter lab {Path('experiments/first/small.ipynb')}\n" in out
     assert main(["run", "small", "--name", "first"]) == 2
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "is finished" in capsys.readouterr().err
 
 
 @pytest.mark.enable_socket
@@ -84,7 +84,7 @@ def test_a_failed_run_is_one_line_with_the_cell(folder, capsys):
         (["run", "none"], "there is no notebook 'none'; notebooks in "),
         (["run", "small", "-p", "seeds", "2"], "small has no parameter 'seeds'; did you mean seed?"),
         (["run", "small", "-p", "seed", "two"], "parameter seed = 1 takes int, got str 'two'"),
-        (["results"], "there is no folder 'runs'; give the folder that holds the runs"),
+        (["results"], "there is no folder 'experiments'; give the folder of the experiments"),
         (["score", "tiny", "none.jsonl"], "none.jsonl"),
     ],
 )
@@ -95,7 +95,7 @@ def test_an_error_is_one_clear_line_on_stderr(folder, capsys, arguments, message
     assert err.startswith("crossenc-kit: ")
     assert message in err
     assert len(err.splitlines()) == 1
-    assert not (folder / "runs").exists()
+    assert not (folder / "experiments").exists()
 
 
 def test_debug_shows_the_traceback(folder):
@@ -144,7 +144,7 @@ def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):
 def finished(folder, seed, value):
     folder.mkdir(parents=True)
     run = {"notebook": "n", "status": "finished", "minutes": 1, "parameters": {"seed": seed}}
-    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "record.json").write_text(json.dumps(run))
     (folder / "metrics.json").write_text(json.dumps({"value": value, "other": 1}))
 
 

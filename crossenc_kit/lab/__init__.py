@@ -1,4 +1,4 @@
-"""Notebooks as experiments, with exercises, a benchmark and a doctor."""
+"""Notebooks as experiments; exercises that check themselves; a benchmark; a doctor."""
 
 import lazy_loader
 

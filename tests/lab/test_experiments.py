@@ -1,3 +1,5 @@
+"""A notebook as an experiment: what it leaves behind, how it fails, and sweeps."""
+
 import json
 import os
 import signal
@@ -5,17 +7,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from io import StringIO
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
 from crossenc_kit.errors import RunError
 from crossenc_kit.history import History
-from crossenc_kit.lab.experiments import ProgressLine, run_notebook, sweep
-from crossenc_kit.lab.records import load_run, load_runs
+from crossenc_kit.lab.experiments import run_notebook, sweep
+from crossenc_kit.lab.records import load_record, load_records
 
 # a kernel is reached over a socket of this machine
 pytestmark = pytest.mark.enable_socket
@@ -32,37 +32,32 @@ from crossenc_kit.lab.records import start_run
 record = start_run("small", globals(), output_dir)"""
 
 
-def write_notebook(folder, *cells, name="small", parameters=PARAMETERS):
-    folder.mkdir(parents=True, exist_ok=True)
-    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
-    rest = [nbformat.v4.new_code_cell(source) for source in cells]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Small"), first, *rest])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    return folder / f"{name}.ipynb"
+@pytest.fixture
+def small(tmp_path, write_notebook):
+    """A function that writes notebooks/small.ipynb, whose cells come after `start_run`."""
+    return lambda *cells: write_notebook(tmp_path / "notebooks", START, *cells, parameters=PARAMETERS)
 
 
 @pytest.fixture
-def notebook(tmp_path):
-    return write_notebook(tmp_path / "notebooks", START, "record.finish({'value': learning_rate * epochs});")
+def notebook(small):
+    return small("record.finish({'value': learning_rate * epochs});")
 
 
-def test_a_run_leaves_the_notebook_its_parameters_metrics_figures_and_history(tmp_path, monkeypatch, capsys):
+def test_an_experiment_leaves_its_notebook_parameters_metrics_figures_and_history(small, tmp_path, monkeypatch, capsys):
     cells = [
-        START,
         "from matplotlib.figure import Figure\nfigure = Figure()\nrecord.figure(figure, 'curve', alt='a line')",
         "from crossenc_kit.history import History\nprint('half way')",
         "record.finish({'value': learning_rate * epochs, 'test': {'n': 3}}, History([{'step': 1}]), data='abc');",
     ]
-    write_notebook(tmp_path / "notebooks", *cells)
+    small(*cells)
     monkeypatch.chdir(tmp_path)
     record = run_notebook("small", {"epochs": "3"}, name="first")
-    folder = tmp_path / "runs" / "first"
+    folder = tmp_path / "experiments" / "first"
     assert sorted(path.name for path in folder.iterdir()) == [
         "figures",
         "history.jsonl",
         "metrics.json",
-        "run.json",
+        "record.json",
         "small.ipynb",
     ]
     assert (folder / "figures" / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -75,14 +70,12 @@ def test_a_run_leaves_the_notebook_its_parameters_metrics_figures_and_history(tm
     assert 0 < record["minutes"] < 5
     assert record["provenance"]["versions"]["numpy"] == np.__version__
     assert list(History.load(folder / "history.jsonl")) == [{"step": 1}]
-    assert "small: finished" in capsys.readouterr().err
-    assert load_runs(tmp_path / "runs") == load_runs(folder) == [record]
+    assert "Executing" in capsys.readouterr().err
+    assert load_records(tmp_path / "experiments") == load_records(folder) == [record]
 
 
-def test_the_notebook_runs_in_its_own_folder_and_paths_given_here_reach_it(tmp_path, monkeypatch):
-    write_notebook(
-        tmp_path / "notebooks", START, "import os\nrecord.finish({'n': len(os.listdir(data_dir))}, at=os.getcwd());"
-    )
+def test_the_notebook_runs_in_its_own_folder_and_paths_given_here_reach_it(small, tmp_path, monkeypatch):
+    small("import os\nrecord.finish({'n': len(os.listdir(data_dir))}, at=os.getcwd());")
     (tmp_path / "here" / "data").mkdir(parents=True)
     (tmp_path / "here" / "data" / "a.txt").touch()
     monkeypatch.chdir(tmp_path / "here")
@@ -99,73 +92,73 @@ def test_nothing_starts_where_a_parameter_or_the_folder_is_wrong(notebook, tmp_p
         with pytest.raises(RunError):
             run_notebook(notebook, parameters)
     for name in ("a/b", "..", "", "/a"):
-        with pytest.raises(RunError, match="cannot name a run"):
+        with pytest.raises(RunError, match="cannot name an experiment"):
             run_notebook(notebook, name=name)
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"cannot make the folder .*choose another --output-dir"):
         run_notebook(notebook, output_dir="file")
     (tmp_path / "other").mkdir()
-    with pytest.raises(RunError, match="is not the folder of a run"):
+    with pytest.raises(RunError, match="holds no experiment"):
         run_notebook(notebook, output_dir=".", name="other")
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "experiments").exists()
 
 
-def test_without_papermill_the_error_is_the_command_that_installs_it(notebook, tmp_path, monkeypatch):
-    monkeypatch.setattr("crossenc_kit.lab.experiments.find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r"pip install \"crossenc_kit\[lab\]\""):
-        run_notebook(notebook, output_dir=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+@pytest.mark.parametrize("package", ["papermill", "ipykernel"])
+def test_without_papermill_or_a_kernel_the_error_says_what_to_install(notebook, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs {package}, .*pip install \"crossenc_kit\[lab\]\""):
+        run_notebook(notebook, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_finished_run_is_never_written_over_an_unfinished_one_starts_again(notebook, tmp_path):
-    folder = tmp_path / "runs" / "a"
+def test_a_finished_experiment_is_never_written_over_an_unfinished_one_starts_again(notebook, tmp_path):
+    folder = tmp_path / "experiments" / "a"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "figures").mkdir()
     (folder / "metrics.json").write_text('{"old": 1}')
-    (folder / "run.json").write_text('{"status": "failed", "error": {"message": "old"}}')
-    record = run_notebook(notebook, output_dir=tmp_path / "runs", name="a", progress=False)
+    (folder / "record.json").write_text('{"status": "failed", "error": {"message": "old"}}')
+    record = run_notebook(notebook, output_dir=tmp_path / "experiments", name="a", progress=False)
     assert record["metrics"] == {"value": pytest.approx(2e-4)}
     assert "error" not in record
     assert (folder / "checkpoints").is_dir()
     assert not (folder / "figures").exists()
-    with pytest.raises(RunError, match="holds a finished run"):
-        run_notebook(notebook, output_dir=tmp_path / "runs", name="a")
+    with pytest.raises(RunError, match="is finished"):
+        run_notebook(notebook, output_dir=tmp_path / "experiments", name="a")
 
 
-def failing(tmp_path, *cells, **options):
-    path = write_notebook(tmp_path / "notebooks", START, *cells, "record.finish({})")
-    record = run_notebook(path, output_dir=tmp_path / "runs", progress=False, **options)
-    assert record["status"] == load_run(record["folder"])["status"] == "failed"
+@pytest.mark.parametrize(
+    ("cells", "timeout", "cell", "message"),
+    [
+        (["print('fine')", "raise ValueError('three\\x1b[0m')"], None, 4, "ValueError: three"),
+        (["import os\nos._exit(1)"], None, 3, "DeadKernelError: Kernel died"),
+        (["import time\ntime.sleep(60)"], 2, 3, "CellTimeoutError"),
+        (["import sys\nsys.exit()"], None, 3, "the notebook stopped itself before its last cell"),
+    ],
+    ids=["error", "dead kernel", "timeout", "exit"],
+)
+def test_a_failure_is_recorded_with_the_cell_of_the_source_notebook(tmp_path, small, cells, timeout, cell, message):
+    path = small(*cells, "record.finish({})")
+    record = run_notebook(path, output_dir=tmp_path / "out", progress=False, cell_timeout=timeout)
+    assert record["status"] == load_record(record["folder"])["status"] == "failed"
     assert (Path(record["folder"]) / "small.ipynb").is_file()
-    return record["error"]
+    assert (record["error"]["cell"], record["error"]["source"]) == (cell, cells[-1])
+    assert record["error"]["message"].startswith(message)
 
 
-def test_an_error_in_a_cell_is_recorded_with_the_cell_of_the_source_notebook(tmp_path):
-    error = failing(tmp_path, "print('fine')", "raise ValueError('three\\x1b[0m')")
-    assert error == {"message": "ValueError: three", "cell": 4, "source": "raise ValueError('three\\x1b[0m')"}
-
-
-def test_a_dead_kernel_is_a_failure(tmp_path):
-    error = failing(tmp_path, "import os\nos._exit(1)")
-    assert (error["cell"], error["message"]) == (3, "DeadKernelError: Kernel died")
-
-
-def test_a_cell_that_takes_too_long_is_a_failure(tmp_path):
-    error = failing(tmp_path, "import time\ntime.sleep(60)", cell_timeout=2)
-    assert error["cell"] == 3
-    assert "CellTimeoutError" in error["message"]
-
-
-def test_a_notebook_that_leaves_early_is_a_failure(tmp_path):
-    error = failing(tmp_path, "import sys\nsys.exit()")
-    assert error["cell"] == 3
-    assert "stopped itself" in error["message"]
-
-
-def test_an_interrupted_run_says_so(tmp_path):
-    path = write_notebook(tmp_path / "notebooks", START, "import time\ntime.sleep(120)")
+def test_an_interrupted_experiment_says_so(small, tmp_path):
+    path = small("import time\ntime.sleep(120)")
     code = "from crossenc_kit.__main__ import main; import sys; sys.exit(main())"
-    command = [sys.executable, "-c", code, "run", str(path), "--output-dir", str(tmp_path / "runs"), "--name", "a"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        str(path),
+        "--output-dir",
+        str(tmp_path / "experiments"),
+        "--name",
+        "a",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
         command,
@@ -175,7 +168,7 @@ def test_an_interrupted_run_says_so(tmp_path):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
-    executed = tmp_path / "runs" / "a" / "small.ipynb"
+    executed = tmp_path / "experiments" / "a" / "small.ipynb"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and '"running"' not in (executed.read_text() if executed.exists() else ""):
         time.sleep(0.2)
@@ -183,12 +176,11 @@ def test_an_interrupted_run_says_so(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert load_run(executed.parent)["status"] == "interrupted"
-    assert "small: interrupted" in errors
+    assert load_record(executed.parent)["status"] == "interrupted"
     assert "Traceback" not in errors
 
 
-def test_runs_in_threads_do_not_move_each_other(notebook, tmp_path, monkeypatch):
+def test_experiments_in_threads_do_not_move_each_other(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(2) as executor:
         records = sweep(
@@ -200,52 +192,20 @@ def test_runs_in_threads_do_not_move_each_other(notebook, tmp_path, monkeypatch)
     assert len({r["folder"] for r in records}) == 2
 
 
-def test_one_failed_run_of_a_sweep_does_not_lose_the_others(tmp_path):
-    path = write_notebook(tmp_path / "notebooks", START, "assert seed != 1", "record.finish({'seed': seed});")
-    records = sweep(path, {"seed": [1, 2]}, output_dir=tmp_path / "runs")
+def test_one_failed_experiment_of_a_sweep_does_not_lose_the_others(small, tmp_path):
+    path = small("assert seed != 1", "record.finish({'seed': seed});")
+    records = sweep(path, {"seed": [1, 2]}, output_dir=tmp_path / "experiments")
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert records[0]["error"]["message"].startswith("AssertionError")
     assert records[1]["metrics"] == {"seed": 2}
 
 
-def test_a_sweep_is_typed_before_its_first_run_and_keeps_what_could_not_start(tmp_path, notebook, monkeypatch):
+def test_a_sweep_is_checked_before_it_starts_and_keeps_what_could_not_start(tmp_path, notebook, monkeypatch):
     with pytest.raises(RunError, match="parameter epochs = 2 takes int"):
-        sweep(notebook, {"epochs": [1, "many"]}, output_dir=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+        sweep(notebook, {"epochs": [1, "many"]}, output_dir=tmp_path / "experiments")
+    assert not (tmp_path / "experiments").exists()
     (tmp_path / "file").touch()
     for executor in (None, ThreadPoolExecutor(1)):
         (record,) = sweep(notebook, {"seed": [1]}, executor, output_dir=tmp_path / "file")
         assert record["status"] == "failed"
         assert "cannot make the folder" in record["error"]["message"]
-
-
-def test_progress_elsewhere_than_a_terminal_is_a_line_now_and_then():
-    stream = StringIO()
-    line = ProgressLine(stream)
-    for number in range(1, 4):
-        line.cell(number, 3)
-        line.write(f"step {number}\n")
-        line.flush()
-    line.close("small: finished")
-    assert stream.getvalue() == "0:00  cell 1/3\n0:00  small: finished\n"
-
-
-def test_progress_on_a_terminal_rewrites_one_line_without_control_characters():
-    stream = StringIO()
-    stream.isatty = lambda: True
-    line = ProgressLine(stream)
-    line.cell(1, 3)
-    line.write("loss 1\rloss 2\x1b[31m\x07\n")
-    line.flush(every=0)
-    line.close("small: finished")
-    assert stream.getvalue().split("\r\x1b[2K")[1:] == [
-        "0:00  cell 1/3",
-        "0:00  cell 1/3  loss 2[31m",
-        "0:00  small: finished\n",
-    ]
-
-
-def test_no_progress_is_asked_for():
-    line = ProgressLine(None)
-    line.cell(1, 3)
-    line.close("done")

@@ -5,7 +5,16 @@ import pytest
 
 from crossenc_kit.errors import RunError
 from crossenc_kit.lab import records
-from crossenc_kit.lab.records import align, flat, load_run, load_runs, results_table, spread, start_run, write_result
+from crossenc_kit.lab.records import (
+    align,
+    flat,
+    load_record,
+    load_records,
+    results_table,
+    spread,
+    start_run,
+    write_result,
+)
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
@@ -22,11 +31,11 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 
 def test_a_notebook_opened_by_hand_keeps_the_same_record(tmp_path):
     record = start_run("n", {"seed": 1}, tmp_path / "a" / "b")
-    assert load_run(tmp_path / "a" / "b")["status"] == "running"
+    assert load_record(tmp_path / "a" / "b")["status"] == "running"
     record.finish({"value": float("nan")})
-    (found,) = load_runs(tmp_path / "a")
+    (found,) = load_records(tmp_path / "a")
     assert (found["status"], found["parameters"], found["metrics"]) == ("finished", {"seed": 1}, {"value": None})
-    with pytest.raises(RunError, match="holds a finished run"):
+    with pytest.raises(RunError, match="holds a finished experiment"):
         start_run("n", {"seed": 1}, tmp_path / "a" / "b")
 
 
@@ -71,7 +80,7 @@ def test_the_table_groups_by_settings_and_shows_only_those_that_differ():
         "",
         "n-3: failed  ValueError: three",
     ]
-    assert results_table([]) == "no runs"
+    assert results_table([]) == "no experiments"
     assert "other" not in results_table(runs, ["test.value"])
 
 
@@ -96,8 +105,8 @@ def test_a_result_combines_seeds(tmp_path):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ([], "no runs"),
-        ([a_run(1, 0.8), a_run(2, 0.9, status="failed", name="b")], "run b is failed"),
+        ([], "no experiments"),
+        ([a_run(1, 0.8), a_run(2, 0.9, status="failed", name="b")], "b is failed"),
         ([a_run(1, 0.8), a_run(2, 0.9, parameters={"seed": 2, "epochs": 4, "model": "a"})], "differs .* in epochs"),
         ([a_run(1, 0.8), {**a_run(2, 0.9), "notebook": "m"}], "differs from the first in notebook"),
     ],
@@ -110,12 +119,12 @@ def test_only_finished_runs_of_one_setting_make_a_result(tmp_path, runs, message
 
 def test_runs_that_cannot_be_read_say_which_file(tmp_path):
     with pytest.raises(RunError, match="there is no folder"):
-        load_runs(tmp_path / "none")
-    assert load_runs(tmp_path) == []
+        load_records(tmp_path / "none")
+    assert load_records(tmp_path) == []
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "run.json").write_text("{")
-    with pytest.raises(RunError, match=r"run\.json cannot be read"):
-        load_runs(tmp_path)
+    (tmp_path / "a" / "record.json").write_text("{")
+    with pytest.raises(RunError, match=r"record\.json cannot be read"):
+        load_records(tmp_path)
 
 
 def test_a_result_names_each_device_once():

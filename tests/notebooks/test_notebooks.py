@@ -39,7 +39,7 @@ def test_anatomy(path, rule):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_test_parameters_change_every_parameter(path):
     changed = nbformat.read(path, as_version=4).metadata.get("crossenc_kit", {}).get("test_parameters", {})
-    defaults = {name: known.default for name, known in read_parameters(path).items() if name != "output_dir"}
+    defaults = {name: value for name, value in read_parameters(path).items() if name != "output_dir"}
     try:
         typed = typed_parameters(path, changed)
     except RunError as error:
