@@ -1,7 +1,8 @@
-"""A search collection: documents, queries, and grades of how well documents answer queries; a run on it as pairs.
+"""A search collection: queries, documents, and grades of how well documents answer queries.
 
-Qrels are `{query id: {document id: grade}}`, a run is `{query id: {document id: score}}`. A grade above 0 is relevant;
-what was not judged counts as 0.
+Qrels are `{query id: {document id: grade}}`, a run is `{query id: {document id: score}}`. A grade
+above 0 is relevant; what was not judged counts as 0. All checks of a run or of qrels are here, and
+what a `Collection` has checked is trusted.
 """
 
 from __future__ import annotations
@@ -14,65 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from crossenc_kit.data.documents import document_texts
-from crossenc_kit.data.pairs import Pairs, check_text
+from crossenc_kit.data.documents import check_depth, document_texts, ids_of
+from crossenc_kit.data.pairs import SHOWN_ROWS, Pairs, offsets_of, shortened
 from crossenc_kit.errors import DataError, some
 from crossenc_kit.files import text_hash
+from crossenc_kit.history import html_table
 
-Run = Mapping[str, Mapping[str, float]]
-Qrels = Mapping[str, Mapping[str, float]]
+Run = Mapping[str, Mapping[str, float]]  # {query id: {document id: score}}
+Qrels = Mapping[str, Mapping[str, float]]  # {query id: {document id: grade}}
 UNKNOWN = ("error", "count")
 UNANSWERED = "queries without a relevant document"
-
-
-def check_form(run: Any, name: str = "the run") -> None:
-    """Raise `DataError` unless a run is `{query id: {document id: score}}` with finite scores."""
-    _check(run, name, "score", "run")
-
-
-def check_qrels(qrels: Any, name: str = "the qrels") -> None:
-    """Raise `DataError` unless qrels are `{query id: {document id: grade}}` with finite grades and any query."""
-    _check(qrels, name, "grade", "qrels")
-    if not qrels:
-        raise DataError(f"{name} have no query: there is nothing to measure")
-
-
-def check_judged(run: Run, qrels: Qrels, name: str = "the run") -> None:
-    """Raise `DataError` where no query of a run has judgements."""
-    if not run.keys() & qrels.keys():
-        ours, theirs = some(run) or "none", some(qrels)
-        raise DataError(f"{name}: no query has judgements. Its queries: {ours}; those of the qrels: {theirs}")
-
-
-def _check(table: Any, name: str, what: str, form: str) -> None:
-    if not isinstance(table, Mapping):
-        expected = f"{{query id: {{document id: {what}}}}}"
-        raise DataError(f"{name}: expected a {form} as {expected}, got {type(table).__name__}")
-    for query, row in table.items():
-        if not isinstance(query, str):
-            raise DataError(
-                f"{name}: the query id {query!r} is {type(query).__name__}; ids are strings, use str() on it"
-            )
-        if not isinstance(row, Mapping):
-            raise DataError(f"{name}, query {query!r}: expected {{document id: {what}}}, got {type(row).__name__}")
-        values = np.asarray(list(row.values())) if row else np.zeros(0)
-        if values.ndim == 1 and values.dtype.kind in "biuf" and np.isfinite(values).all() and _strings(row):
-            continue
-        for document, value in row.items():
-            _check_cell(document, value, f"{name}, query {query!r}", what)
-
-
-def _strings(row: Mapping[str, Any]) -> bool:
-    return all(isinstance(document, str) for document in row)
-
-
-def _check_cell(document: Any, value: Any, where: str, what: str) -> None:
-    if not isinstance(document, str):
-        kind = type(document).__name__
-        raise DataError(f"{where}: the document id {document!r} is {kind}; ids are strings, use str() on it")
-    number = np.asarray(value)
-    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
-        raise DataError(f"{where}, document {document!r}: the {what} is {value!r}; expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -86,8 +38,8 @@ class Collection:
     name: where the collection comes from
     tags: what else is known about queries, `{column: {query id: value}}`; no model input
 
-    Raises `DataError` for ids that are not strings, empty texts, judgements of unknown queries or documents, and
-    grades that are negative or not finite.
+    Raises `DataError` for ids that are not strings, blank texts, judgements of unknown queries or
+    documents, and grades that are negative or not finite.
     """
 
     queries: dict[str, str]
@@ -99,8 +51,8 @@ class Collection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "documents", document_texts(self.documents))
-        _check_texts(self.queries, "query")
-        _check_texts(self.documents, "document")
+        ids_of(self.queries, "query", least=0)
+        ids_of(self.documents, "document", least=0)
         _check_judgements(self)
         notes = [note for note in self.notes if not note.startswith(UNANSWERED)]
         unanswered = [query for query in self.queries if not self.relevant(query)] if self.qrels else []
@@ -109,20 +61,26 @@ class Collection:
     def __repr__(self) -> str:
         judged = sum(map(len, self.qrels.values()))
         good = sum(len(self.relevant(query)) for query in self.qrels)
-        counts = f"{len(self.documents):,} documents, {len(self.queries):,} queries, {judged:,} judgements"
+        counts = f"{len(self.queries):,} queries, {len(self.documents):,} documents, {judged:,} judgements"
         return "; ".join([f"Collection {self.name}".strip() + f": {counts} ({good:,} relevant)", *self.notes])
 
+    def _repr_html_(self) -> str:
+        rows = []
+        for query in list(self.queries)[:SHOWN_ROWS]:
+            best = [shortened(self.documents[document]) for document in self.relevant(query)[:1]]
+            judged = len(self.qrels.get(query, ()))
+            rows.append([query, shortened(self.queries[query]), judged, *(best or [""])])
+        return html_table(("id", "query", "judged", "first relevant document"), rows, repr(self))
+
     def relevant(self, query: str) -> list[str]:
-        """The documents of a query with a grade above 0, in the order of the qrels."""
+        """List the documents of a query with a grade above 0, in the order of the qrels."""
         return [document for document, grade in self.qrels.get(query, {}).items() if grade > 0]
 
     def select_queries(self, ids: Iterable[str]) -> Collection:
-        """The collection with only these queries, in this order, and all documents."""
+        """Keep only these queries, in this order, and all documents."""
         if isinstance(ids, str):
             raise DataError(f"expected query ids, got one string {ids[:40]!r}; put it in a list")
-        chosen = list(ids)
-        if len(set(chosen)) < len(chosen):
-            raise DataError(f"query ids that are there twice: {some({i: 0 for i in chosen if chosen.count(i) > 1})}")
+        chosen = list(dict.fromkeys(ids))
         unknown = [query for query in chosen if query not in self.queries]
         if unknown:
             raise DataError(f"{len(unknown):,} of {len(chosen):,} query ids are not in the collection: {some(unknown)}")
@@ -134,13 +92,13 @@ class Collection:
         )
 
     def check(self, run: Any, *, unknown: str = "error", name: str = "the run") -> tuple[str, ...]:
-        """Check that a run fits the collection, and return notes such as the queries without candidates.
+        """Check that a run fits the collection, and return notes, such as queries without candidates.
 
         unknown: "count" only counts and names unknown ids (a run of a larger corpus, or of more queries)
         name: what messages call the run
 
-        Raises `DataError` if the run is not `{query id: {document id: score}}` with finite scores, if it has queries
-        or documents that the collection lacks, or no query of the collection.
+        Raises `DataError` if the run is not `{query id: {document id: score}}` with finite scores, if
+        it has queries or documents that the collection lacks, or none of its queries.
         """
         if unknown not in UNKNOWN:
             raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
@@ -159,50 +117,53 @@ class Collection:
                     f"{name} has {len(ids):,} {kind} that the collection lacks: {some(ids)}; "
                     'is it of this split and corpus? unknown="count" leaves them out'
                 )
-        empty = [query for query, own in _known(run, self).items() if not own]
+        empty = [query for query, own in self.known(run).items() if not own]
         return (
             *_counted("queries of the run that the collection lacks, left out", queries),
             *_counted("documents of the run that the collection lacks, left out", documents),
             *_counted("queries without candidates", empty),
         )
 
-    def as_pairs(
-        self,
-        run: Mapping[str, Mapping[str, float]],
-        depth: int | None = None,
-        *,
-        with_relevant: bool = False,
-        unknown: str = "error",
-    ) -> Pairs:
-        """Each query with its first `depth` candidates of the run, best first; labels are the grades `(N,)`.
+    def known(self, run: Run) -> dict[str, dict[str, float]]:
+        """Return the run on every query of the collection, without documents that it lacks."""
+        documents = self.documents
+        return {q: {d: s for d, s in run.get(q, {}).items() if d in documents} for q in self.queries}
 
-        A group a query, in the order of the queries; equal scores keep their order in the run. Tags: "query_id", the
-        list "document_ids", and those of the collection. What was not judged has label 0; without any judgements the
-        pairs have no labels. Queries without candidates are left out, and the notes count and name them.
-        `with_relevant` adds the relevant documents that the run missed at the end, for training; figures on such
-        lists flatter. `unknown` as in `check`, whose errors it raises.
+    def as_pairs(
+        self, run: Run, depth: int | None = None, *, with_relevant: bool = False, unknown: str = "error"
+    ) -> Pairs:
+        """Pair each query with its first `depth` candidates of the run, best first; labels are grades `(N,)`.
+
+        There is one group per query, in the order of the queries, with the tags "query_id",
+        "document_ids" (a list) and those of the collection. Equal scores keep their order in the
+        run. Queries without candidates are left out and named in the notes. What was not judged has
+        label 0; a collection without judgements gives pairs without labels.
+
+        with_relevant: add the relevant documents that the run missed, for training; they flatter metrics
+        unknown: see `check`, whose errors are raised
         """
-        if depth is not None and depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        if depth is not None:
+            check_depth(depth, "depth")
         notes = self.check(run, unknown=unknown)
-        groups = {query: sorted(own, key=lambda d: -own[d])[:depth] for query, own in _known(run, self).items()}
+        groups = {query: sorted(own, key=lambda d: -own[d])[:depth] for query, own in self.known(run).items()}
         if with_relevant:
             missed = {q: [d for d in self.relevant(q) if d not in own] for q, own in groups.items() if own}
             groups |= {query: groups[query] + more for query, more in missed.items()}
             added = sum(map(len, missed.values()))
             notes += (f"relevant documents that the run missed, added: {added:,}",) if added else ()
-        return _pairs(self, groups, (*notes, *_missed(self, groups)))
+        missed_all = [q for q, own in groups.items() if own and self._misses(q, own)]
+        return self._pairs(groups, (*notes, *_counted("queries without a relevant candidate", missed_all)))
 
     def judged_pairs(self) -> Pairs:
-        """Each query with the documents that were judged for it, in the order of the qrels; else as `as_pairs`."""
+        """Pair each query with the documents judged for it, in the order of the qrels; else like `as_pairs`."""
         groups = {query: list(self.qrels.get(query, ())) for query in self.queries}
         if not any(groups.values()):
             raise DataError(f"no query of {self.name or 'the collection'} has judgements; give a run: as_pairs(run)")
         empty = [query for query, own in groups.items() if not own]
-        return _pairs(self, groups, _counted("queries without judgements left out", empty))
+        return self._pairs(groups, _counted("queries without judgements left out", empty))
 
     def fingerprint(self) -> str:
-        """sha256 of documents, queries and qrels, whatever their order: the same data gives the same 64 hex digits."""
+        """Hash documents, queries and qrels in sorted order: equal data gives the same 64 hex digits."""
         digest = hashlib.sha256()
         for texts in (self.documents, self.queries):
             digest.update(b"%d;" % len(texts))
@@ -213,68 +174,85 @@ class Collection:
                 digest.update(struct.pack("<d", grade))
         return digest.hexdigest()
 
+    def _misses(self, query: str, candidates: Iterable[str]) -> bool:
+        """Whether a query has relevant documents, and none of them is a candidate."""
+        relevant = self.relevant(query)
+        return bool(relevant) and not set(relevant) & set(candidates)
 
-def _known(run: Mapping[str, Mapping[str, float]], collection: Collection) -> dict[str, dict[str, float]]:
-    """The run on every query of the collection, without the documents that are not there."""
-    documents = collection.documents
-    return {q: {d: s for d, s in run.get(q, {}).items() if d in documents} for q in collection.queries}
-
-
-def _pairs(collection: Collection, groups: Mapping[str, list[str]], notes: tuple[str, ...]) -> Pairs:
-    groups = {query: own for query, own in groups.items() if own}
-    if not groups:
-        raise DataError("no query has a candidate: there are no pairs")
-    pairs = [(query, document) for query, own in groups.items() for document in own]
-    labels = None
-    if collection.qrels:
-        grades = [collection.qrels.get(query, {}).get(document, 0) for query, document in pairs]
-        labels = np.asarray(grades, dtype=np.int64 if all(grade == int(grade) for grade in grades) else np.float32)
-    tags = {name: [own.get(query) for query in groups] for name, own in collection.tags.items()}
-    return Pairs(
-        [collection.queries[query] for query, _ in pairs],
-        [collection.documents[document] for _, document in pairs],
-        labels,
-        np.concatenate([[0], np.cumsum([len(own) for own in groups.values()])]).astype(np.int64),
-        {**tags, "query_id": list(groups), "document_ids": list(groups.values())},
-        (*collection.notes, *notes),
-    )
-
-
-def _missed(collection: Collection, groups: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """A note on queries whose relevant documents are not among their candidates."""
-    sought = {query: set(collection.relevant(query)) for query, own in groups.items() if own}
-    return _counted(
-        "queries without a relevant candidate", [q for q, d in sought.items() if d and not d & {*groups[q]}]
-    )
+    def _pairs(self, groups: Mapping[str, list[str]], notes: tuple[str, ...]) -> Pairs:
+        groups = {query: own for query, own in groups.items() if own}
+        if not groups:
+            raise DataError("no query has a candidate: there are no pairs")
+        pairs = [(query, document) for query, own in groups.items() for document in own]
+        labels = None
+        if self.qrels:
+            grades = [self.qrels.get(query, {}).get(document, 0) for query, document in pairs]
+            whole = all(grade == int(grade) for grade in grades)
+            labels = np.asarray(grades, dtype=np.int64 if whole else np.float32)
+        tags = {name: [own.get(query) for query in groups] for name, own in self.tags.items()}
+        return Pairs(
+            [self.queries[query] for query, _ in pairs],
+            [self.documents[document] for _, document in pairs],
+            labels,
+            offsets_of([len(own) for own in groups.values()]),
+            {**tags, "query_id": list(groups), "document_ids": list(groups.values())},
+            (*self.notes, *notes),
+        )
 
 
-def _counted(what: str, ids: list[str]) -> tuple[str, ...]:
-    return (f"{what}: {len(ids):,} ({some(ids)})",) if ids else ()
+def check_form(run: Any, name: str = "the run") -> None:
+    """Raise `DataError` unless a run is `{query id: {document id: score}}` with finite scores."""
+    _check(run, name, "score", "run")
 
 
-def _check_texts(texts: Mapping[str, str], kind: str) -> None:
-    """Raise `DataError` unless ids are strings and texts are not empty."""
-    if not isinstance(texts, Mapping):
-        raise DataError(f"expected {{{kind} id: text}}, got {type(texts).__name__}")
-    for key, text in texts.items():
-        if isinstance(key, str) and key and isinstance(text, str) and text and not text.isspace():
+def check_qrels(qrels: Any, name: str = "the qrels") -> None:
+    """Raise `DataError` unless qrels are `{query id: {document id: grade}}`, finite, and not empty."""
+    _check(qrels, name, "grade", "qrels")
+    if not qrels:
+        raise DataError(f"{name} have no query: there is nothing to measure")
+
+
+def check_judged(run: Run, qrels: Qrels, name: str = "the run") -> None:
+    """Raise `DataError` if no query of a run has judgements."""
+    if not run.keys() & qrels.keys():
+        ours, theirs = some(run) or "none", some(qrels)
+        raise DataError(f"{name}: no query has judgements. Its queries: {ours}; those of the qrels: {theirs}")
+
+
+def _check(table: Any, name: str, what: str, form: str) -> None:
+    if not isinstance(table, Mapping):
+        expected = f"{{query id: {{document id: {what}}}}}"
+        raise DataError(f"{name}: expected a {form} as {expected}, got {type(table).__name__}")
+    for query, row in table.items():
+        if not isinstance(query, str):
+            kind = type(query).__name__
+            raise DataError(f"{name}: the query id {query!r} is {kind}; ids are strings, use str() on it")
+        if not isinstance(row, Mapping):
+            raise DataError(f"{name}, query {query!r}: expected {{document id: {what}}}, got {type(row).__name__}")
+        values = np.asarray(list(row.values())) if row else np.zeros(0)
+        usable = values.ndim == 1 and values.dtype.kind in "biuf" and np.isfinite(values).all()
+        if usable and all(isinstance(document, str) for document in row):
             continue
-        if not isinstance(key, str) or not key:
-            raise DataError(f"the {kind} id {key!r} is {type(key).__name__}; expected a string that is not empty")
-        if not check_text(text, f"{kind} {key!r}").strip():
-            empty = [name for name, own in texts.items() if isinstance(own, str) and not own.strip()]
-            raise DataError(f"{len(empty):,} of {len(texts):,} {kind} texts are empty: {some(empty)}; leave them out")
+        for document, value in row.items():  # which one is it?
+            _check_cell(document, value, f"{name}, query {query!r}", what)
+
+
+def _check_cell(document: Any, value: Any, where: str, what: str) -> None:
+    if not isinstance(document, str):
+        kind = type(document).__name__
+        raise DataError(f"{where}: the document id {document!r} is {kind}; ids are strings, use str() on it")
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
+        raise DataError(f"{where}, document {document!r}: the {what} is {value!r}; expected a finite number")
 
 
 def _check_judgements(collection: Collection) -> None:
-    """Raise `DataError` for qrels of another form, of unknown ids, or with a grade below 0."""
-    if collection.qrels or not isinstance(collection.qrels, Mapping):
-        check_qrels(collection.qrels)
+    """Raise `DataError` for qrels of another form, with unknown ids, or with a negative grade."""
     qrels = collection.qrels
+    _check(qrels, "the qrels", "grade", "qrels")
     documents = dict.fromkeys(document for judged in qrels.values() for document in judged)
     for kind, ids, known in (("query", qrels, collection.queries), ("document", documents, collection.documents)):
-        unknown = [name for name in ids if name not in known]
-        if unknown:
+        if unknown := [name for name in ids if name not in known]:
             raise DataError(
                 f"the qrels have {len(unknown):,} {kind} ids that are not among the {len(known):,} {kind} ids given: "
                 f'{some(unknown)}; add their texts, or take them out (read_ranking: unknown="count")'
@@ -286,3 +264,7 @@ def _check_judgements(collection: Collection) -> None:
             f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
             f'({len(below):,} in all); count them as 0 (read_qrels: negative_grades="zero")'
         )
+
+
+def _counted(what: str, ids: list[str]) -> tuple[str, ...]:
+    return (f"{what}: {len(ids):,} ({some(ids)})",) if ids else ()

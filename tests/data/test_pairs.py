@@ -217,3 +217,13 @@ class TestInputExample:
         assert repr(example) == "InputExample(texts=['a', 'b'], label=0.5)"
         with pytest.raises(TypeError, match="unhashable"):
             hash(example)
+
+
+def test_a_notebook_shows_the_first_rows():
+    pairs = as_pairs([GROUP | {"docs": ["<i>", "d2", "d3"]}, *[GROUP] * 9])
+    shown = pairs._repr_html_()
+    assert shown.count("<tr>") == 6
+    assert "<tr><td>0</td><td>q</td><td>&lt;i&gt;</td><td>1</td></tr>" in shown
+    assert "<tr><td>1</td><td>q</td><td>d1</td><td>1</td></tr>" in shown
+    assert "<caption>Pairs: 10 groups, 30 pairs</caption>" in shown
+    assert "<td>a</td><td>b</td><td></td>" in as_pairs([("a", "b")])._repr_html_()
