@@ -3,7 +3,6 @@
 from .adapters import merge_adapters as merge_adapters
 from .backbones import offline_weights as offline_weights
 from .cross_encoder import CrossEncoder as CrossEncoder
-from .devices import best_device as best_device
 from .int8 import input_ranges as input_ranges
 from .int8 import linear_layers as linear_layers
 from .int8 import quantized as quantized

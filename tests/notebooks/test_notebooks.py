@@ -13,9 +13,8 @@ import pytest
 from notebook_rules import RULES, code_cells, short_cells
 
 from crossenc_kit.errors import RunError
-from crossenc_kit.lab.experiments import read_parameters, typed_parameters
+from crossenc_kit.lab.experiments import read_parameters, run_notebook, typed_parameters
 from crossenc_kit.lab.records import flat
-from crossenc_kit.lab.experiments import run_notebook
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -49,7 +48,8 @@ def test_the_test_parameters_change_every_parameter(path):
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_run_with_changed_parameters_finishes_with_metrics(path, tmp_path):
+def test_a_run_with_changed_parameters_finishes_with_metrics(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)  # "../data" is the sample data, whatever folder the tests were started in
     changed = nbformat.read(path, as_version=4).metadata["crossenc_kit"]["test_parameters"]
     record = run_notebook(path, changed, output_dir=tmp_path, name="run", progress=False, cell_timeout=300)
     assert record["status"] == "finished", record["error"]
