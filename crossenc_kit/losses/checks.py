@@ -1,26 +1,39 @@
-"""Do the labels of the training data fit the loss and the model: looked at before the first step."""
+"""Check that the labels fit the loss and the model, before the first step."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from functools import reduce
 
 import numpy as np
 
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError
-from crossenc_kit.losses.loss import Loss, _check_weights
+from crossenc_kit.losses.loss import Loss
 
 
-def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
-    """Raise `DataError` naming the first label that `loss` or the model's outputs cannot take.
+def check_labels(loss: Loss, data: Pairs, num_labels: int) -> None:
+    """Raise `DataError` naming the first label that the loss or the model's outputs cannot take.
 
-    Warns of a class of the model that no row of the training data has.
+    Warns if a class of the model never occurs in the data.
     """
     if data.labels is None:
         raise DataError("training needs labels: add a column named label, labels, score or scores")
     name = loss.short_name
+    _check_kind(loss, data, name, num_labels)
+    own = loss.groups is None and data.labels.dtype.kind in "biu"  # a custom loss may take classes
+    if data.labels.ndim == 1 and num_labels > 1 and (loss.classes or own):
+        _check_classes(data, name, num_labels)
+        return
+    if loss.classes and num_labels == 1:
+        raise DataError(f"{name} needs one score a class: build the model with num_labels=2 or more, or use 'bce'")
+    _check_values(loss, data, name, num_labels)
+    if name == "multiple_negatives":
+        _check_positives(data, name)
+
+
+def _check_kind(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
+    """Pairs or lists, one score or several: what the loss takes must be what data and model have."""
     if name == "class_kl_divergence" and num_labels == 1:
         raise DataError(
             f"{name} compares distributions over classes, and this model has one score a pair: use 'mse' for a "
@@ -38,18 +51,10 @@ def check_labels(data: Pairs, loss: Loss, num_labels: int) -> None:
             f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a list of "
             "documents and a list of labels, or use 'bce'"
         )
-    own = loss.groups is None and data.labels.dtype.kind in "biu"  # a caller's own may take classes
-    if data.labels.ndim == 1 and num_labels > 1 and (loss.classes or own):
-        _check_classes(data, name, num_labels)
-        return
-    if loss.classes and num_labels == 1:
-        raise DataError(f"{name} needs one score a class: build the model with num_labels=2 or more, or use 'bce'")
-    _check_values(data, loss, name, num_labels)
-    if name == "multiple_negatives":
-        _check_positives(data, name)
 
 
 def _check_classes(data: Pairs, name: str, num_labels: int) -> None:
+    """Class indices `(N,)`: whole numbers from 0 to C - 1."""
     values = np.asarray(data.labels, dtype=float)
     wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (values >= 0) & (values < num_labels))
     if wrong.any():
@@ -59,16 +64,32 @@ def _check_classes(data: Pairs, name: str, num_labels: int) -> None:
             f"{_place(data, row)}: the label is {values[row]:g}, and {name} takes classes, whole numbers from 0 to "
             f"{num_labels - 1} ({_count(data, wrong)} are none)" + (grades if values[row] % 1 else "")
         )
-    missing = sorted(set(range(num_labels)) - set(values.astype(int).tolist()))
-    if missing:
+    if missing := sorted(set(range(num_labels)) - set(values.astype(int).tolist())):
         which = f"class{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-        warnings.warn(f"no row of the training data has {which} of {num_labels}; it will not be learnt", stacklevel=6)
+        _warn(f"no row of the training data has {which} of {num_labels}; it will not be learnt")
 
 
-def _check_values(data: Pairs, loss: Loss, name: str, num_labels: int) -> None:
-    """Numbers or, for a loss over classes, distributions: as many a row as the model has outputs."""
-    labels = np.asarray(data.labels, dtype=float)
-    width = labels.shape[1] if labels.ndim == 2 else 1
+def _check_values(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
+    """Numbers or, for a loss of classes, distributions: one column per output of the model."""
+    values = np.asarray(data.labels, dtype=float).reshape(len(data.labels), -1)  # type: ignore[arg-type]
+    _check_width(data, values.shape[1], name, num_labels)
+    wrong = ~np.isfinite(values).all(axis=1)
+    allowed = "finite labels"
+    if loss.low is not None and loss.high is not None:
+        wrong |= ((values < loss.low) | (values > loss.high)).any(axis=1)
+        allowed = f"labels from {loss.low:g} to {loss.high:g}" if math.isfinite(loss.high) else "labels of 0 or more"
+    if loss.classes:
+        wrong |= (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)  # 1e-3: rounded in a file
+        allowed = "classes, or a distribution over the classes that sums to 1"
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"{_place(data, row)}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "
+            f"({_count(data, wrong)} are outside); scale them, or choose another loss"
+        )
+
+
+def _check_width(data: Pairs, width: int, name: str, num_labels: int) -> None:
     if width > num_labels and any("gold labels after them" in note for note in data.notes):  # with_teacher_scores
         raise DataError(
             f"the model has num_labels={num_labels}, but row 0 has {width} labels, a teacher's and gold ones after "
@@ -80,24 +101,10 @@ def _check_values(data: Pairs, loss: Loss, name: str, num_labels: int) -> None:
             f"the model has num_labels={num_labels}, but row 0 has {width} label{'s' if width > 1 else ''}; "
             f"build the model with num_labels={width} or change the labels{classes}"
         )
-    values = labels.reshape(len(labels), -1)
-    wrong = ~np.isfinite(values).all(axis=1)
-    allowed = "finite labels"
-    if loss.low is not None and loss.high is not None:
-        wrong |= ((values < loss.low) | (values > loss.high)).any(axis=1)
-        allowed = f"labels from {loss.low:g} to {loss.high:g}" if math.isfinite(loss.high) else "labels of 0 or more"
-    if loss.classes:
-        wrong |= (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)
-        allowed = "classes, or a distribution over the classes that sums to 1"
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"{_place(data, row)}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "
-            f"({_count(data, wrong)} are outside); scale them, or choose another loss"
-        )
 
 
 def _check_positives(data: Pairs, name: str) -> None:
+    """One positive per list."""
     positives = np.add.reduceat(np.asarray(data.labels) > 0, data.offsets[:-1], dtype=np.int64)
     wrong = np.flatnonzero(positives != 1)
     if len(wrong):
@@ -111,7 +118,7 @@ def _check_positives(data: Pairs, name: str) -> None:
 
 
 def _place(data: Pairs, pair: int) -> str:
-    """Where a pair stands: its row, and the document in a row of several."""
+    """Name a pair by its row, in a list also by its document."""
     row = int(np.searchsorted(data.offsets, pair, side="right")) - 1
     return f"row {row}" if data.is_pointwise else f"row {row}, document {pair - int(data.offsets[row])}"
 
@@ -120,14 +127,20 @@ def _count(data: Pairs, wrong: np.ndarray) -> str:
     return f"{np.count_nonzero(wrong)} of {len(wrong)} {'rows' if data.is_pointwise else 'documents'}"
 
 
-def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
-    """Warn, with counts, of lists from which a ranking loss of the kit learns nothing; `DataError` where all are such.
+def _warn(message: str) -> None:
+    from crossenc_kit.scorers import warn_at_call  # only when there is something to say
 
-    Those are lists of one document and, for the losses to which equal labels say nothing (see `ranking_losses`),
-    lists of equal labels, whatever the scores. `parts`: the loss and the data, or each part of a mixed one and its
-    labels.
+    warn_at_call(message)
+
+
+def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
+    """Warn of lists from which a ranking loss learns nothing; raise `DataError` if all lists are such.
+
+    These are lists of one document, and lists of equal labels for the losses that learn from differences.
+
+    parts: what `Loss.parts` gives; a list is silent if it is so for every part
     """
-    silent = reduce(np.intersect1d, [_silent_lists(data, loss) for loss, data in parts])
+    silent = reduce(np.intersect1d, [_silent_lists(loss, data) for loss, data in parts])
     if count := len(silent):
         data, names = parts[0][1], " and ".join(loss.short_name for loss, _ in parts)
         alone = int((np.diff(data.offsets)[silent] == 1).sum())
@@ -135,50 +148,36 @@ def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
         said = f"{count} of {len(data)} lists have equal labels throughout{ones} and teach {names} nothing; "
         if count == len(data):
             raise DataError(f"{said}give each query documents of several labels, or use another loss, such as 'bce'")
-        warnings.warn(
-            f"{said}drop them, or add documents of another label",
-            stacklevel=4,  # the line that called `train`
-        )
+        _warn(f"{said}drop them, or add documents of another label")
 
 
-def _silent_lists(data: Pairs, loss: Loss) -> np.ndarray:
-    """The numbers of the lists from which the loss learns nothing."""
+def _silent_lists(loss: Loss, data: Pairs) -> np.ndarray:
+    """Return the numbers of the lists from which the loss learns nothing."""
     if not loss.groups or not len(data):
         return np.zeros(0, dtype=np.int64)
     labels, starts, single = np.asarray(data.labels, dtype=float), data.offsets[:-1], np.diff(data.offsets) == 1
     lowest = np.minimum.reduceat(labels, starts)
     equal = np.flatnonzero(lowest == np.maximum.reduceat(labels, starts))
-    return equal[_say_nothing(loss, lowest[equal], single[equal])]
+    return equal[_without_gradient(loss, lowest[equal], single[equal])]
 
 
-def _say_nothing(loss: Loss, labels: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """Whether lists `(Q,)` of two documents of one label, or of a single one, have no gradient at different scores."""
+def _without_gradient(loss: Loss, labels: np.ndarray, single: np.ndarray) -> np.ndarray:
+    """Try it: does a list of two documents of one label, or of one document, have a gradient?
+
+    labels: `(Q,)`, the one label of each list
+    single: `(Q,)`, True for a list of one document
+    """
     import torch
 
     if not len(labels):
         return np.zeros(0, dtype=bool)
-    y = torch.as_tensor(labels, dtype=torch.float64)[:, None]
-    if loss.in_batch:  # another query's document comes to each list, with the grade 0
+    y = torch.as_tensor(labels, dtype=torch.float64)[:, None]  # (Q, 1)
+    if loss.in_batch:  # each list is joined by another query's document, of grade 0
         y, single = torch.cat([y, torch.zeros_like(y)], 1), np.zeros_like(single)
     else:
-        y = y.expand(-1, 2)
+        y = y.expand(-1, 2)  # (Q, 2)
     mask = torch.ones(y.shape, dtype=torch.bool)
     mask[:, 1] = torch.as_tensor(~single)
     scores = torch.tensor([[0.0, 1.0]], dtype=torch.float64).repeat(len(y), 1).requires_grad_()
     (gradient,) = torch.autograd.grad(loss.apply(scores, y, mask), scores)
     return (gradient == 0).all(1).numpy()
-
-
-def fit_weights(loss: Loss, data: Pairs, num_labels: int) -> Loss:
-    """The loss with "balanced" weights counted from the labels of `data`, and all weights checked."""
-    options, labels = dict(loss.options), np.asarray(data.labels)
-    if options.get("class_weights") == "balanced":
-        counts = labels.sum(0) if labels.ndim > 1 else np.bincount(labels.astype(int), minlength=num_labels)
-        options["class_weights"] = (len(labels) / (num_labels * np.maximum(counts, 1))).tolist()
-    if options.get("positive_weight") == "balanced":
-        options["positive_weight"] = float((labels < 0.5).sum() / max(1, (labels >= 0.5).sum()))
-    for name in ("class_weights", "positive_weight"):
-        _check_weights(name, options.get(name, 1.0))
-    if len(options.get("class_weights", range(num_labels))) != num_labels:
-        raise ValueError(f"{len(options['class_weights'])} class_weights for a model with num_labels={num_labels}")
-    return loss._replace(options=options)

@@ -1,4 +1,8 @@
-"""losses.pointwise"""
+"""Losses of pairs: scores `(B,)` or `(B, C)` and labels in, the mean over pairs out.
+
+Scores are raw, before any activation, and of half precision are computed in float32. On a list of
+candidates these losses see each candidate as a pair of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def bce_with_logits(scores: Tensor, labels: Tensor, positive_weight: float | None = None) -> Tensor:
-    """Binary cross-entropy of sigmoid(score) against labels in 0..1, any shape, mean over items.
+    """Compute the binary cross-entropy of sigmoid(score) against labels in 0..1, any shape.
 
-    -w y log p - (1 - y) log(1 - p) with p = 1 / (1 + exp(-s)), computed from s so that it never
-    overflows; w is `positive_weight`, 1 if left out. Labels between 0 and 1 are allowed: with w = 1 the
-    minimum is then at p = y, above zero.
+    -w y log p - (1 - y) log(1 - p) with p = 1 / (1 + exp(-s)), computed from s so that it never overflows;
+    w is `positive_weight`, by default 1. For labels between 0 and 1 (and w = 1) the minimum lies at p = y,
+    above zero.
     """
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -25,11 +29,11 @@ def bce_with_logits(scores: Tensor, labels: Tensor, positive_weight: float | Non
 def cross_entropy(
     scores: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy of softmax(scores) `(B, C)` against classes `(B,)` or distributions `(B, C)`, mean over items.
+    """Compute the cross-entropy of softmax(scores) `(B, C)` against classes `(B,)` or distributions `(B, C)`.
 
-    -log p[y] with p = softmax(s). With `label_smoothing` e the target is (1 - e) for y plus e / C for every
-    class (Szegedy et al., "Rethinking the Inception Architecture", 2016). With `class_weights` `(C,)` the mean
-    is weighted, sum of w[y] l / sum of w[y], as in `torch.nn.CrossEntropyLoss`.
+    -log p[y] with p = softmax(s). Smoothing e moves the target to 1 - e for y plus e / C for every class
+    (Szegedy et al., "Rethinking the Inception Architecture", 2016). With weights w `(C,)` the mean is
+    sum of w[y] l / sum of w[y], as in `torch.nn.CrossEntropyLoss`.
     """
     from torch.nn import functional
 
@@ -40,10 +44,11 @@ def cross_entropy(
 
 
 def mse(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error of the raw scores, (s - y)^2, any shape, mean over items.
+    """Compute the mean squared error of the raw scores, (s - y)^2, any shape.
 
-    The model then predicts on the scale of the labels: give it `activation_fn="identity"`. Raises
-    `ValueError` where the shapes differ: torch would compare every score with every label.
+    The model then predicts on the scale of the labels: give it `activation_fn="identity"`.
+
+    Raises `ValueError` for different shapes, since torch would compare every score with every label.
     """
     from torch.nn.functional import mse_loss
 
@@ -53,24 +58,26 @@ def mse(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def sigmoid_mse(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error of sigmoid(score) against labels in 0..1, (p - y)^2, mean over items.
+    """Compute the mean squared error of p = sigmoid(score) against labels in 0..1, (p - y)^2.
 
-    The score of Brier, "Verification of forecasts expressed in terms of probability", 1950.
-    Its gradient carries the factor p (1 - p), which is why it is slow where the model is sure.
+    Brier, "Verification of forecasts expressed in terms of probability", 1950. The gradient carries the
+    factor p (1 - p), so it learns slowly where the model is sure.
     """
     return mse(scores.float().sigmoid(), labels)
 
 
 def class_kl_divergence(scores: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Divergence from a teacher's classes, T^2 sum p (log p - log q), p = softmax(y / T), q = softmax(s / T), mean.
+    """Compute the divergence of softmax(scores) `(B, C)` from a teacher's, whose raw scores `(B, C)` are the labels.
 
-    Scores `(B, C)` against the teacher's raw scores `(B, C)`. T^2 keeps the size of the gradient beside that of a loss
-    of gold labels; Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015. 0 where s and y
-    differ by a constant. Raises `ValueError` for other shapes, and for a `temperature` that is not above 0.
+    T^2 sum p (log p - log q) with p = softmax(y / T), q = softmax(s / T). T^2 keeps the gradient as large as
+    that of a loss of gold labels; Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
+    2015. 0 if s and y differ by a constant.
+
+    Raises `ValueError` for other shapes, and for a `temperature` that is not above 0.
     """
     import torch
 
-    from crossenc_kit.losses.listwise import kl_divergence  # of lists: here each pair is a list of C classes
+    from crossenc_kit.losses.listwise import kl_divergence  # each pair is a list of C classes
 
     if scores.dim() != 2 or scores.shape != labels.shape:
         shapes = f"scores have shape {tuple(scores.shape)}, labels {tuple(labels.shape)}"

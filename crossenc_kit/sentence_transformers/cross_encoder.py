@@ -12,13 +12,13 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from crossenc_kit.data.pairs import as_pairs
-from crossenc_kit.losses.distillation import mixed
+from crossenc_kit.losses.distillation import MixedLoss
 from crossenc_kit.losses.loss import Loss, check_activation, find_loss
 from crossenc_kit.models import cross_encoder
 from crossenc_kit.training.config import TrainingConfig
@@ -202,16 +202,16 @@ def loss_of(loss_fct: Any, activation_fct: Any, num_labels: int) -> Loss:
     known = find_loss(loss_fct or ("bce" if num_labels == 1 else "cross_entropy"))
     if activation_fct is None or type(activation_fct).__name__ == "Identity":
         return known
-    if known.function is mixed:
-        parts = {name: loss_of(known.options[name], activation_fct, num_labels) for name in ("distillation", "gold")}
-        return known._replace(options={**known.options, **parts})
+    if isinstance(known, MixedLoss):
+        parts = (known.options["distillation"], known.options["gold"])
+        return known.with_parts(*(loss_of(part, activation_fct, num_labels) for part in parts))
     check_activation(known, activation_fct)
 
     def activated(scores: Any, labels: Any, *mask: Any) -> Any:
         return known.apply(activation_fct(scores), labels, *mask)
 
     activated.__name__ = f"{known.name} of {type(activation_fct).__name__}"
-    return known._replace(function=activated, options={})
+    return replace(known, function=activated, options={})
 
 
 def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list[dict[str, Any]]], Any], float]:

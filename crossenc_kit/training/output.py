@@ -13,7 +13,6 @@ from crossenc_kit.errors import CheckpointError
 from crossenc_kit.files import mend_folder, plain
 from crossenc_kit.history import History, provenance
 from crossenc_kit.jobs import check_fingerprint
-from crossenc_kit.losses.distillation import parts_of
 from crossenc_kit.models.adapters import is_wrapped, put_back
 from crossenc_kit.training.checkpoint import load_optimizer, newest, optimizer_tensors, save
 from crossenc_kit.training.setup import Run
@@ -147,7 +146,7 @@ def _save_model(run: Run, folder: Path) -> None:
 
 def describe_run(run: Run) -> None:
     """Put data and settings into the model card."""
-    parts = parts_of(run.loss, run.data, run.model.num_labels)
+    parts = run.loss.parts(run.data, run.model.num_labels)
     names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
     columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
     run.model.card |= {

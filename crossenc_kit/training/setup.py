@@ -15,7 +15,6 @@ from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.errors import DataError
 from crossenc_kit.history import History
 from crossenc_kit.losses.checks import check_labels, warn_of_silent_lists
-from crossenc_kit.losses.distillation import fit_options, parts_of
 from crossenc_kit.losses.loss import Loss, find_loss
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.devices import check_trainable
@@ -184,8 +183,8 @@ def prepare(
     known = find_loss(loss)
     data_of = train_data if callable(train_data) else None
     data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)
-    warn_of_silent_lists(parts_of(known, data, model.num_labels))
-    known = fit_options(known, data, model.num_labels)
+    warn_of_silent_lists(known.parts(data, model.num_labels))
+    known = known.fitted(data, model.num_labels)
     processes = join()
     if processes.device is not None:
         model.to(processes.device)
@@ -241,8 +240,8 @@ def epoch_data(
         )
     if data.labels is None and loss.in_batch and data.is_pointwise:
         data = replace(data, labels=np.ones(len(data), dtype=np.float32))
-    for part, own in parts_of(loss, data, model.num_labels):
-        check_labels(own, part, model.num_labels)
+    for part, own in loss.parts(data, model.num_labels):
+        check_labels(part, own, model.num_labels)
     model.name_labels(data.label_names)
     return data
 

@@ -33,7 +33,7 @@ CONFIG = TrainingConfig(max_steps=1)
         ({"gold": "bce", "temperature": 2.0}, "the loss 'mse' has no temperature; it has no options"),
         (
             {"gold": loss_with("cross_entropy", class_weights=[1.0, 2.0])},
-            "the gold loss has class_weights, by which its mean over rows is weighed, and that of the other part is",
+            "the gold loss has class_weights, which weigh its mean over rows, and the other part is not weighted",
         ),
         (
             {"gold": loss_with("multiple_negatives", in_batch=2)},

@@ -145,37 +145,37 @@ class TestNames:
 class TestLabels:
     @pytest.mark.parametrize("name", ["bce", "sigmoid_mse"])
     def test_0_to_1(self, name):
-        check_labels(labelled([0.0, 0.5, 1.0]), LOSSES[name], 1)
+        check_labels(LOSSES[name], labelled([0.0, 0.5, 1.0]), 1)
         for bad, shown in ((-0.01, "-0.01"), (5.0, "5.0"), (np.nan, "nan"), (np.inf, "inf")):
             message = (
                 rf"^row 2: the label is {shown}, and {LOSSES[name].function.__name__} takes labels from 0 to 1 \(1 of 4"
             )
             with pytest.raises(DataError, match=message):
-                check_labels(labelled([0.0, 1.0, bad, 0.0]), LOSSES[name], 1)
+                check_labels(LOSSES[name], labelled([0.0, 1.0, bad, 0.0]), 1)
 
     def test_any_finite_number(self):
-        check_labels(labelled([-3.0, 5.0]), LOSSES["mse"], 1)
+        check_labels(LOSSES["mse"], labelled([-3.0, 5.0]), 1)
         with pytest.raises(DataError, match="row 1: the label is nan, and mse takes finite labels"):
-            check_labels(labelled([0.0, np.nan]), LOSSES["mse"], 1)
+            check_labels(LOSSES["mse"], labelled([0.0, np.nan]), 1)
 
     def test_the_first_row_is_named_and_all_are_counted(self):
         with pytest.raises(DataError, match=r"^row 1: .* \(3 of 5 rows are outside\); scale them, or choose another"):
-            check_labels(labelled([0, 2, 3, 1, 4]), LOSSES["bce"], 1)
+            check_labels(LOSSES["bce"], labelled([0, 2, 3, 1, 4]), 1)
 
     def test_several_labels_a_pair(self):
-        check_labels(labelled([[0, 1], [1, 0]]), LOSSES["bce"], 2)
+        check_labels(LOSSES["bce"], labelled([[0, 1], [1, 0]]), 2)
         with pytest.raises(DataError, match=r"row 1: the label is \[0.0, 7.0\]"):
-            check_labels(labelled([[0, 1], [0, 7]]), LOSSES["bce"], 2)
+            check_labels(LOSSES["bce"], labelled([[0, 1], [0, 7]]), 2)
 
     def test_a_width_that_the_model_does_not_have(self):
         with pytest.raises(DataError, match="num_labels=1, but row 0 has 3 labels; build the model with num_labels=3"):
-            check_labels(labelled([[0, 1, 0]]), LOSSES["bce"], 1)
+            check_labels(LOSSES["bce"], labelled([[0, 1, 0]]), 1)
         with pytest.raises(DataError, match="num_labels=2, but row 0 has 1 label;"):
-            check_labels(labelled([0, 1]), LOSSES["bce"], 2)
+            check_labels(LOSSES["bce"], labelled([0, 1]), 2)
 
     def test_no_labels(self):
         with pytest.raises(DataError, match="training needs labels: add a column named label"):
-            check_labels(Pairs(["a"], ["b"]), LOSSES["bce"], 1)
+            check_labels(LOSSES["bce"], Pairs(["a"], ["b"]), 1)
 
     def test_a_function_of_the_callers_own_is_named(self):
         class Margin:
@@ -183,4 +183,4 @@ class TestLabels:
                 return (scores - labels).abs().mean()
 
         with pytest.raises(DataError, match="and Margin takes finite labels"):
-            check_labels(labelled([np.nan]), find_loss(Margin()), 1)
+            check_labels(find_loss(Margin()), labelled([np.nan]), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_options_reach_the_function(name, options):
     groups = np.arange(6)
     batch = MicroBatch(groups, np.arange(data.num_pairs), data.labels, np.diff(data.offsets), 0, 1.0)
     scores = torch.randn(data.num_pairs, 1, generator=torch.Generator().manual_seed(0))
-    expected = mean_loss(find_loss(partial(RANKING_LOSSES[name], **options))._replace(groups=True), scores, batch)
+    own = replace(find_loss(partial(RANKING_LOSSES[name], **options)), groups=True)
+    expected = mean_loss(own, scores, batch)
     assert mean_loss(loss, scores, batch) == expected
     assert mean_loss(find_loss(name), scores, batch) != expected
     assert loss.name == f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
@@ -172,7 +174,7 @@ def test_training_sees_raw_scores_whatever_the_models_activation():
 
 
 def test_where_the_sigmoid_of_a_float32_ties():
-    """The figures in the docstring of `ranking_losses`."""
+    """Check the figures in the docstring of `listwise`."""
     logits = torch.arange(0, 20, 0.001)
     scores = logits.sigmoid()
     assert logits[scores == 1].min().item() == pytest.approx(16.64, abs=0.01)

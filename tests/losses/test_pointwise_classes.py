@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_tables import labelled
 
 from crossenc_kit.errors import DataError
-from crossenc_kit.losses.checks import check_labels, fit_weights
+from crossenc_kit.losses.checks import check_labels
 from crossenc_kit.losses.loss import LOSSES, find_loss, loss_with
 from crossenc_kit.losses.pointwise import bce_with_logits, cross_entropy
 
@@ -71,10 +71,10 @@ class TestCrossEntropy:
         assert loss_with("ranknet").item_weights(labels, sizes).tolist() == [1, 1, 1, 1]
 
     def test_balanced_weights_are_counted(self):
-        loss = fit_weights(loss_with("cross_entropy", class_weights="balanced"), labelled([0, 0, 0, 1]), 2)
+        loss = loss_with("cross_entropy", class_weights="balanced").fitted(labelled([0, 0, 0, 1]), 2)
         assert loss.options["class_weights"] == pytest.approx([4 / 6, 4 / 2])
         assert loss.item_weights(np.array([0, 1])) == pytest.approx([4 / 6, 2.0])
-        loss = fit_weights(loss_with("bce", positive_weight="balanced"), labelled([0, 0, 0, 1]), 1)
+        loss = loss_with("bce", positive_weight="balanced").fitted(labelled([0, 0, 0, 1]), 1)
         assert loss.options == {"positive_weight": 3.0}
 
     def test_the_name_tells_the_options(self):
@@ -103,7 +103,7 @@ class TestCrossEntropy:
     )
     def test_weights_that_make_no_sense(self, weights, message):
         with pytest.raises(ValueError, match=message):
-            fit_weights(loss_with("cross_entropy", class_weights=weights), labelled([0, 1]), 2)
+            loss_with("cross_entropy", class_weights=weights).fitted(labelled([0, 1]), 2)
 
 
 class TestClasses:
@@ -121,28 +121,28 @@ class TestClasses:
     )
     def test_what_is_no_class(self, labels, message):
         with pytest.raises(DataError, match=message):
-            check_labels(labelled(labels), LOSSES["cross_entropy"], 3)
+            check_labels(LOSSES["cross_entropy"], labelled(labels), 3)
 
     def test_a_class_that_no_row_has(self):
         with pytest.warns(UserWarning, match="no row of the training data has class 2 of 3; it will not be learnt"):
-            check_labels(labelled([0, 1, 1]), LOSSES["cross_entropy"], 3)
+            check_labels(LOSSES["cross_entropy"], labelled([0, 1, 1]), 3)
 
     def test_one_score_cannot_hold_classes(self):
         with pytest.raises(DataError, match="cross_entropy needs one score a class: build the model with num_labels=2"):
-            check_labels(labelled([0, 1]), LOSSES["cross_entropy"], 1)
+            check_labels(LOSSES["cross_entropy"], labelled([0, 1]), 1)
 
     def test_classes_under_another_loss(self):
         with pytest.raises(DataError, match=r"row 0 has 1 label; .* for labels that are classes use 'cross_entropy'"):
-            check_labels(labelled([0, 1]), LOSSES["bce"], 2)
+            check_labels(LOSSES["bce"], labelled([0, 1]), 2)
 
     def test_distributions(self):
-        check_labels(labelled([[0.2, 0.8], [1.0, 0.0]]), LOSSES["cross_entropy"], 2)
+        check_labels(LOSSES["cross_entropy"], labelled([[0.2, 0.8], [1.0, 0.0]]), 2)
         with pytest.raises(
             DataError, match=r"row 1: .* takes classes, or a distribution over the classes that sums to 1"
         ):
-            check_labels(labelled([[0.2, 0.8], [1.0, 1.0]]), LOSSES["cross_entropy"], 2)
+            check_labels(LOSSES["cross_entropy"], labelled([[0.2, 0.8], [1.0, 1.0]]), 2)
 
     def test_a_function_of_the_callers_own_may_take_classes(self):
-        check_labels(labelled([0, 1, 2]), find_loss(torch.nn.CrossEntropyLoss()), 3)
+        check_labels(find_loss(torch.nn.CrossEntropyLoss()), labelled([0, 1, 2]), 3)
         with pytest.raises(DataError, match="row 1: the label is 5, and CrossEntropyLoss takes classes"):
-            check_labels(labelled([0, 5, 2]), find_loss(torch.nn.CrossEntropyLoss()), 3)
+            check_labels(find_loss(torch.nn.CrossEntropyLoss()), labelled([0, 5, 2]), 3)

@@ -16,7 +16,7 @@ from small_runs import candidate_lists, drawn, run, tiny
 from crossenc_kit import CrossEncoder, DataError, Pairs, TrainingConfig, loss_with, train
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.losses.listwise import RANKING_LOSSES
-from crossenc_kit.models import tokens
+from crossenc_kit.training import setup
 from crossenc_kit.training.batches import plan_epoch, rows_of
 
 CONFIG = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3)
@@ -147,9 +147,9 @@ def test_the_data_of_an_epoch_are_gone_when_the_next_ones_come(monkeypatch):
         assert [reference() for reference in alive] == [None] * 2 * epoch  # data and tokens
         return remembered(drawn(epoch))
 
-    tokenizing = tokens.tokenize
+    tokenizing = setup.tokenize
     model = tiny()
-    monkeypatch.setattr(tokens, "tokenize", lambda *arguments: remembered(tokenizing(*arguments)))
+    monkeypatch.setattr(setup, "tokenize", lambda *arguments: remembered(tokenizing(*arguments)))
     monkeypatch.setattr(model, "tokenize", lambda pairs: remembered(CrossEncoder.tokenize(model, pairs)))
     run(CONFIG, data, "ranknet", epochs=3, model=model)
     assert len(alive) == 6
