@@ -12,7 +12,7 @@ imports only from the rooms that `tests/house/test_layers.py` allows it. To find
     inference              fast and large-scale scoring: export, bulk, pool
     distillation           a large model teaches a small one
     plots                  every figure, still or live
-    lab                    notebooks as experiments, with exercises, a benchmark and a doctor
+    lab                    notebooks as experiments; exercises that check themselves; a benchmark; a doctor
     sentence_transformers  code written for sentence-transformers runs with the import changed
 
 Six files stand beside the rooms, and any room may use them:

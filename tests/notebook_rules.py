@@ -5,6 +5,7 @@ there are no exceptions by name.
 """
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -203,7 +204,43 @@ def live_parameters(notebook, names, name):
         yield f"the parameter {parameter!r} is used by no later cell"
 
 
+def code_to_read(notebook):
+    """Yield every piece of Python: the code cells, and what is fenced in Markdown, such as solutions."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            yield cell.source
+        else:
+            yield from re.findall(r"^```python\n(.*?)^```", cell.source, re.MULTILINE | re.DOTALL)
+
+
+def imports_through_doors(notebook, names, name):
+    """Names come from the kit's root, from the door of a room or from a file on top, and they exist."""
+    found = [node for code in code_to_read(notebook) if is_python(code) for node in ast.walk(ast.parse(code))]
+    for node in found:
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "crossenc_kit":
+            for alias in node.names:
+                if node.module.count(".") > 1 or not resolves(node.module, alias.name):
+                    yield f"`from {node.module} import {alias.name}` names nothing that a door shows"
+        elif isinstance(node, ast.Import) and any(alias.name.startswith("crossenc_kit") for alias in node.names):
+            yield f"`{ast.unparse(node)}`: write `from crossenc_kit import ...`"
+
+
+def is_python(code):
+    try:
+        ast.parse(code)
+    except SyntaxError:  # `short_cells` tells it
+        return False
+    return True
+
+
+def resolves(module, name):
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ImportError:
+        return False
+
+
 RULES = [
     *[title_and_promise, opening, parameters, setup, sections, short_cells, three_exercises],
-    *[closing, links, clean_outputs, live_parameters],
+    *[closing, links, clean_outputs, live_parameters, imports_through_doors],
 ]

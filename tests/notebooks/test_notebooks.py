@@ -143,6 +143,10 @@ def test_a_good_notebook_keeps_every_rule(good):
         ("links", 0, "model", "[model](09_z.ipynb)"),
         ("clean_outputs", 6, "print(total)", "open('/" + "home/ann/x')"),
         ("live_parameters", 6, "epochs * seed", "epochs"),
+        ("imports_through_doors", 6, "print(total)", "from crossenc_kit.retrieval.bm25 import terms"),
+        ("imports_through_doors", 6, "print(total)", "from crossenc_kit import nothing"),
+        ("imports_through_doors", 6, "print(total)", "import crossenc_kit.data"),
+        ("imports_through_doors", 10, "`answer = 5`", "```python\nfrom crossenc_kit.bm25 import terms\n```"),
     ],
 )
 def test_a_rule_sees_a_notebook_that_breaks_it(good, rule, cell, old, new):
