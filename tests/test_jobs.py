@@ -1,4 +1,4 @@
-"""One run at a time, its status, and signals that ask it to stop."""
+"""One job at a time, its status, signals that ask it to stop, and whether its plan is the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from crossenc_kit import jobs
 from crossenc_kit.errors import CheckpointError
-from crossenc_kit.jobs import lock, read_status, stop_signals, write_status
+from crossenc_kit.jobs import check_fingerprint, lock, read_status, stop_signals, write_status
 
 HOLDER = """
 import sys
@@ -44,11 +45,11 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_told_who_has_it(tmp_path, holder):
-    with pytest.raises(CheckpointError, match=rf"is in use by another run \(process {holder.pid}\)"), lock(tmp_path):
+    with pytest.raises(CheckpointError, match=rf"is in use by another job \(process {holder.pid}\)"), lock(tmp_path):
         pytest.fail("locked twice")
     holder.communicate("")
     with lock(tmp_path):
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        assert (tmp_path / ".pid").read_text() == str(os.getpid())
 
 
 def test_a_dead_process_does_not_block(tmp_path, holder):
@@ -94,13 +95,11 @@ def test_a_folder_that_cannot_be_used(tmp_path):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
+    def no_locks(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
 
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.warns(UserWarning, match=r"cannot be locked .*No locks available"), lock(tmp_path):
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    with pytest.warns(UserWarning, match=r"cannot be locked .*not appear to support flock"), lock(tmp_path):
         pass
 
 
@@ -182,3 +181,36 @@ def test_another_thread_sets_no_handler():
     thread.start()
     thread.join()
     assert seen == [None, *before]
+
+
+# --- the same plan --------------------------------------------------------------------------------
+
+
+def test_equal_fingerprints():
+    plan = {"seed": 1, "data": "ab12", "betas": (0.9, 0.999), "scheduler": {"name": "linear"}, "none": None}
+    check_fingerprint(json.loads(json.dumps(plan)), plan)
+    check_fingerprint({}, {})
+    check_fingerprint({"threshold": math.nan}, {"threshold": math.nan})
+
+
+def test_every_changed_field_is_named():
+    before = {"seed": 1, "lr": 1e-4, "scheduler": {"name": "linear", "warmup": 10}, "gone": None}
+    now = {"seed": 2, "lr": 1e-4, "scheduler": {"name": "linear", "warmup": 20}, "new": "x"}
+    with pytest.raises(CheckpointError) as caught:
+        check_fingerprint(before, now)
+    assert str(caught.value).splitlines() == [
+        "cannot resume, 4 setting(s) changed:",
+        "  seed: 1 in the checkpoint, 2 now",
+        "  scheduler.warmup: 10 in the checkpoint, 20 now",
+        "  gone: null in the checkpoint, (absent) now",
+        '  new: (absent) in the checkpoint, "x" now',
+        "Give these settings the checkpoint's values to go on with that job, or start a new one in another folder",
+    ]
+
+
+@pytest.mark.parametrize(("before", "now"), [({"a": {}}, {"a": {"b": 1}}), ({"a": [1]}, {"a": [1, 2]}), ({}, {"a": 0})])
+def test_structures_that_differ(before, now):
+    with pytest.raises(CheckpointError, match="a"):
+        check_fingerprint(before, now)
+    with pytest.raises(CheckpointError, match="a"):
+        check_fingerprint(now, before)

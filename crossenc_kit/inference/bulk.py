@@ -19,20 +19,20 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from crossenc_kit.data.pair_files import Block, PairFile, check_pairs, read_blocks
 from crossenc_kit.data.pairs import check_text
 from crossenc_kit.errors import DataError, TruncationWarning, need
 from crossenc_kit.files import dumps, write_jsonl
 from crossenc_kit.inference.score_store import ScoreFolder, alone, is_written_there
-from crossenc_kit.jobs import Progress, rate_text
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import find_activation
 from crossenc_kit.models.tokens import one_or_more
@@ -140,11 +140,11 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
     """A row of JSON for each pair: `row`, kept columns, `score`, of several classes `label`."""
     blocks = read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows)))
     total = 0
-    with closing(Progress(file.rows, shown=progress)) as bar:
+    with tqdm(total=file.rows, unit="pair", disable=not progress) as bar:
         for _, block in blocks:
             scores, cut = scorer.score(block.texts, partial(_row_of, file.path), block.start)
             total += cut
-            bar.advance(len(scores))
+            bar.update(len(scores))
             columns = {"row": range(block.start, block.start + len(scores)), **block.kept, "score": scores.tolist()}
             if (labels := scorer.labels(scores)) is not None:
                 columns["label"] = labels
@@ -172,11 +172,11 @@ def _to_shards(
     wanted = folder.missing(mine)
     sizes = {number: stop - start for number in mine for start, stop in [folder.rows_of(number)]}
     there = sum(size for number, size in sizes.items() if number not in set(wanted))
-    name = f"process {rank}: " if count > 1 else ""
-    with closing(Progress(sum(sizes.values()), there, name, shown=progress)) as bar:
+    name = f"process {rank}" if count > 1 else None
+    with tqdm(desc=name, total=sum(sizes.values()), initial=there, unit="pair", disable=not progress) as bar:
         for number, block in read_blocks(file, folder.shard_rows, wanted):
             if folder.damage(number) == "":  # made by another job meanwhile
-                bar.advance(sizes[number])
+                bar.update(sizes[number])
                 continue
             scores, cut = [], 0
             for start in range(0, len(block.texts), scorer.block_rows):
@@ -184,7 +184,7 @@ def _to_shards(
                 found, cut_here = scorer.score(texts, partial(_row_of, file.path), block.start + start)
                 scores.append(found)
                 cut += cut_here
-                bar.advance(len(found))
+                bar.update(len(found))
             folder.write(number, _columns(scorer, file, block, np.concatenate(scores)), truncated=cut)
             scored += sizes[number]
     _warn_of_cut(folder.truncated(), file.rows, scorer)
@@ -224,7 +224,7 @@ def score_command(options: Namespace) -> int:
     shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": options.shard_rows}
     done = score_file(options.model, options.file, options.output, **shards, **more, **settings)
     if "shards" in done:
-        rate = rate_text(done["scored"] / max(done["seconds"], 1e-9))
+        rate = f"{done['scored'] / max(done['seconds'], 1e-9):,.1f} pairs/s"
         told = f"{done['scored']:,} of {done['rows']:,} pairs scored now, {rate}; {done['shards']} shards"
         print(f"crossenc-kit: {told} in {done['output']}", file=sys.stderr)
     return 0

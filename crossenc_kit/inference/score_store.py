@@ -39,7 +39,7 @@ from crossenc_kit.models.settings import with_module
 from crossenc_kit.scorers import Scorer, as_scorer, cross_encoder_of, fingerprint, owner_of, without_unknown
 
 JOB, MANIFESTS = "_job.json", "_manifests"
-OTHERS = (JOB, MANIFESTS, ".lock", ".ranks")  # what a job writes beside its shards
+OTHERS = (JOB, MANIFESTS, ".lock", ".pid", ".ranks")  # what a job writes beside its shards
 ABANDONED = 3600.0  # seconds: no shard takes that long to write, so its writer is dead
 # Settings that change how long scoring takes, not what comes out: not part of what a cache is looked up by.
 SPEED = {"batch_size", "token_budget", "threads", "num_workers", "show_progress_bar"}

@@ -95,7 +95,7 @@ def kill(process: int) -> None:
 def half_written(folder: Path) -> bool:
     """Whether the run was killed while it wrote a checkpoint, a model or a record."""
     names = [path.name for part in (folder, folder / "checkpoints") if part.is_dir() for path in part.iterdir()]
-    return any(name.endswith(".partial") or (name.startswith(".") and name != ".lock") for name in names)
+    return any(name.endswith(".partial") or (name.startswith(".") and name not in (".lock", ".pid")) for name in names)
 
 
 def killed_run(folder: Path, most: int, length: float, moments: random.Random) -> tuple[list[int], int]:

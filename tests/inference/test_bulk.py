@@ -140,7 +140,7 @@ def test_each_process_writes_its_own_shards(tmp_path, model, pairs, monkeypatch,
 
 def test_two_jobs_do_not_share_a_folder(tmp_path, model, pairs):
     with alone(tmp_path / "scores", 0, 1):
-        with pytest.raises(CheckpointError, match="is in use by another run"):
+        with pytest.raises(CheckpointError, match="is in use by another job"):
             score_file(model, pairs, tmp_path / "scores", shards=True)
         with alone(tmp_path / "scores", 1, 2):  # another process of one job
             pass

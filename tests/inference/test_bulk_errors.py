@@ -260,7 +260,7 @@ def test_the_command_scores_into_a_folder_and_goes_on(tmp_path, model, pairs, ca
     assert main([*arguments[:-6], "--device", "cpu"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("crossenc-kit: cannot resume, 1 setting(s) changed: activation: ")
-    assert " in this run. Give these settings " in err
+    assert " now. Give these settings " in err
     assert len(err.splitlines()) == 1
 
 

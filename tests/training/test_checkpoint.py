@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from crossenc_kit.errors import CheckpointError
-from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.training.checkpoint import newest, save
 
 
@@ -245,33 +244,3 @@ def test_no_flipped_bit_of_any_file_goes_unseen(tmp_path):
             flips += found is None
         file.write_bytes(content)
     assert flips > 500
-
-
-def test_equal_fingerprints():
-    plan = {"seed": 1, "data": "ab12", "betas": (0.9, 0.999), "scheduler": {"name": "linear"}, "none": None}
-    check_fingerprint(json.loads(json.dumps(plan)), plan)
-    check_fingerprint({}, {})
-    check_fingerprint({"threshold": math.nan}, {"threshold": math.nan})
-
-
-def test_every_changed_field_is_named():
-    before = {"seed": 1, "lr": 1e-4, "scheduler": {"name": "linear", "warmup": 10}, "gone": None}
-    now = {"seed": 2, "lr": 1e-4, "scheduler": {"name": "linear", "warmup": 20}, "new": "x"}
-    with pytest.raises(CheckpointError) as caught:
-        check_fingerprint(before, now)
-    assert str(caught.value).splitlines() == [
-        "cannot resume, 4 setting(s) changed:",
-        "  seed: 1 in the checkpoint, 2 in this run",
-        "  scheduler.warmup: 10 in the checkpoint, 20 in this run",
-        "  gone: null in the checkpoint, (absent) in this run",
-        '  new: (absent) in the checkpoint, "x" in this run',
-        "Give these settings the checkpoint's values to go on with that run, or start a new run in another folder",
-    ]
-
-
-@pytest.mark.parametrize(("before", "now"), [({"a": {}}, {"a": {"b": 1}}), ({"a": [1]}, {"a": [1, 2]}), ({}, {"a": 0})])
-def test_structures_that_differ(before, now):
-    with pytest.raises(CheckpointError, match="a"):
-        check_fingerprint(before, now)
-    with pytest.raises(CheckpointError, match="a"):
-        check_fingerprint(now, before)

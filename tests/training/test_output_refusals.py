@@ -61,18 +61,18 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rate": 2e-3}, r"config\.learning_rate: 0\.001 in the checkpoint, 0\.002 in this run"),
-        ({"seed": 1}, r"config\.seed: 0 in the checkpoint, 1 in this run"),
+        ({"learning_rate": 2e-3}, r"config\.learning_rate: 0\.001 in the checkpoint, 0\.002 now"),
+        ({"seed": 1}, r"config\.seed: 0 in the checkpoint, 1 now"),
         ({"batch_size": 4}, r"config\.batch_size: 5 in"),
-        ({"max_steps": 99}, r"config\.max_steps: null in the checkpoint, 99 in this run"),
+        ({"max_steps": 99}, r"config\.max_steps: null in the checkpoint, 99 now"),
         ({"epochs": 4}, r"config\.epochs: 3 in"),
-        ({"precision": "bf16"}, r'config\.precision: "fp32" in the checkpoint, "bf16" in this run'),
+        ({"precision": "bf16"}, r'config\.precision: "fp32" in the checkpoint, "bf16" now'),
         ({"patience": 4}, r"config\.patience: 8 in"),
-        ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" in this run'),
+        ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" now'),
         ({"data": sentences(21)}, r'data: "[0-9a-f]{64}" in'),
-        ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" in this run'),
+        ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" now'),
         ({"model": {"dropout": False}}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 in"),
-        ({"model": {"max_length": 64}}, r"model\.max_length: 256 in the checkpoint, 64 in this run"),
+        ({"model": {"max_length": 64}}, r"model\.max_length: 256 in the checkpoint, 64 now"),
         ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 in"),
     ],
 )
@@ -97,7 +97,7 @@ def test_two_runs_in_one_folder(tmp_path):
     refused = []
 
     def second():
-        with pytest.raises(CheckpointError, match=rf"is in use by another run \(process {os.getpid()}\)"):
+        with pytest.raises(CheckpointError, match=rf"is in use by another job \(process {os.getpid()}\)"):
             go(tmp_path, resume=True)
         refused.append(read_status(tmp_path)["status"])
 
