@@ -71,9 +71,9 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
         ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" now'),
         ({"data": sentences(21)}, r'data: "[0-9a-f]{64}" in'),
         ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" now'),
-        ({"model": {"dropout": False}}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 in"),
+        ({"model": {"dropout": False}}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 now"),
         ({"model": {"max_length": 64}}, r"model\.max_length: 256 in the checkpoint, 64 now"),
-        ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 in"),
+        ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 now"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
