@@ -15,7 +15,6 @@ from .figures import label_axes as label_axes
 from .figures import png as png
 from .figures import save as save
 from .figures import show as show
-from .pictures import architectures as architectures
 from .pictures import attention_map as attention_map
 from .pictures import padding as padding
 from .pictures import padding_share as padding_share

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossenc_kit.plots.figures import BLUE, GREY, INK, PALE, drawing, label_axes, one_line, safe
+from crossenc_kit.plots.figures import BLUE, GREY, INK, drawing, label_axes, one_line, safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,90 +103,3 @@ def attention_map(matrix: ArrayLike, tokens: Sequence[str], *, title: str = "Att
     label_axes(bar.ax, "", "attention weight (each row sums to 1)")
     label_axes(ax, "to token (key)", "from token (query)")
     return figure
-
-
-def architectures() -> Figure:
-    """A bi-encoder beside a cross-encoder: where the two texts meet."""
-    facts = (
-        "The bi-encoder encodes each text alone and compares two vectors by their cosine, so vectors can be stored; "
-        "the cross-encoder reads [CLS] A [SEP] B [SEP] at once, so that every token of A can attend to every token of "
-        "B, and a linear head on [CLS] gives the score: more exact, but one pass for each pair"
-    )
-    figure, axes = drawing("Where the two texts meet", facts, [["bi", "cross"]])
-    for ax in axes.values():
-        ax.set(xlim=(-2, 102), ylim=(-2, 97))
-        ax.set_axis_off()
-    _draw_bi_encoder(axes["bi"])
-    _draw_cross_encoder(axes["cross"])
-    return figure
-
-
-def _draw_bi_encoder(ax: Axes) -> None:
-    ax.set_title("bi-encoder: they meet after encoding", fontsize=10)
-    for x, name, vector, tone in ((22, "A", "u", PALE), (78, "B", "v", "white")):
-        places = _tokens(ax, ["[CLS]", name, name, "[SEP]"], x, tone)
-        _encoder(ax, x, 44, places)
-        _box(ax, x, 66, 30, f"vector {vector}", tone)
-        _arrow(ax, (x, 52), (x, 60))
-        _arrow(ax, (x, 72), (50 + (x - 50) * 0.4, 83))
-    ax.text(50, 37, "same\nweights", ha="center", va="center", fontsize=6.5)
-    _box(ax, 50, 89, 46, "cosine(u, v) = score", "white")
-    ax.text(50, -1, "each text alone: vectors can be stored", ha="center", fontsize=8.5)
-
-
-def _draw_cross_encoder(ax: Axes) -> None:
-    ax.set_title("cross-encoder: they meet while encoding", fontsize=10)
-    places = _tokens(ax, ["[CLS]", "A", "A", "[SEP]", "B", "B", "[SEP]"], 50, PALE, second=4)
-    _encoder(ax, 50, 84, places, second=4)
-    first = places[0]
-    _box(ax, first, 66, 32, "head (linear)", "white")
-    _box(ax, first, 89, 24, "score", "white")
-    _arrow(ax, (first, 52), (first, 60))
-    _arrow(ax, (first, 72), (first, 83))
-    ax.text(first + 19, 66, "reads the vector of the first\ntoken, which has seen both texts", va="center", fontsize=8)
-    ax.text(50, -1, "both at once: one pass for each pair", ha="center", fontsize=8.5)
-
-
-def _tokens(ax: Axes, tokens: Sequence[str], x: float, tone: str, second: int | None = None) -> list[float]:
-    """A row of token cells centred on `x`; those from `second` on are white. Returns their centres."""
-    places = [x + 10.8 * (i - (len(tokens) - 1) / 2) for i in range(len(tokens))]
-    for i, (place, token) in enumerate(zip(places, tokens, strict=True)):
-        _box(ax, place, 11, 10.8, token, "white" if second is not None and i >= second else tone, size=6.5, rounding=0)
-        _arrow(ax, (place, 17), (place, 22))
-    return places
-
-
-def _encoder(ax: Axes, x: float, width: float, places: Sequence[float], second: int | None = None) -> None:
-    """An encoder whose lines are attention between tokens; dark ones join the two texts."""
-    _box(ax, x, 37, width, "", "white", height=30)
-    for i, low in enumerate(places):
-        for j, high in enumerate(places):
-            joins = second is not None and (i < second) != (j < second)
-            ax.plot([low, high], [26, 42], color=BLUE if joins else GREY, linewidth=0.8 if joins else 0.5)
-    ax.plot([places, places], [[26], [42]], "o", color=INK, markersize=2.5)
-    ax.text(x, 47, "encoder", ha="center", va="center", fontsize=8.5)
-
-
-def _box(
-    ax: Axes,
-    x: float,
-    y: float,
-    width: float,
-    text: str,
-    tone: str,
-    *,
-    height: float = 12,
-    size: float = 8.5,
-    rounding: float = 1.5,
-) -> None:
-    """A box centred on `(x, y)` with its text."""
-    from matplotlib.patches import FancyBboxPatch
-
-    corner = (x - width / 2, y - height / 2)
-    style = f"round,pad=0,rounding_size={rounding}" if rounding else "square,pad=0"
-    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=tone, edgecolor=INK, linewidth=1))
-    ax.text(x, y, text, ha="center", va="center", fontsize=size)
-
-
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    ax.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0})

@@ -1,17 +1,15 @@
-"""Figures from reports and records; every figure function of the kit can be called from here.
+"""Figures of scores and labels, their lengths and intervals, and what quality costs.
 
-Each returns a matplotlib `Figure` that shows itself as the last expression of a notebook cell; `show`
-displays one in the middle of a cell and `save` writes it as PNG.
-
-What quality costs: systems as named points, the frontier of those that none beats, labels that keep apart.
+Each function returns a matplotlib `Figure`, which shows itself as the last expression of a notebook
+cell. `show` displays one in the middle of a cell, and `save` writes it as PNG.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,12 +25,12 @@ if TYPE_CHECKING:
 CORRELATIONS = ("pearson", "spearman")
 MOST = 24  # systems whose names there is room for
 NAME = 28  # characters of a name that are drawn
-REACHES = (9, 16, 26, 38, 52, 68, 86, 106, 128, 152, 178, 206)  # pixels from a point to its name, the nearest first
-DIRECTIONS = 24
+# Points (1/72 inch) that a name may be moved up or down from its point, the smallest move first.
+SHIFTS = [sign * step for step in range(8, 200, 11) for sign in (1, -1)]
 
 
 def predicted_against_gold(report: CorrelationReport, *, seed: int = 0) -> Figure:
-    """Predicted score against gold label, jittered, with the mean score of each label bin."""
+    """Draw predicted scores against gold labels, jittered, with the mean score of each label bin."""
     labels, scores = np.asarray(report.labels, float), np.asarray(report.scores, float)
     said = [_with_interval(name.title(), getattr(report, name), report.intervals.get(name)) for name in CORRELATIONS]
     bins = _bins(labels, 11)
@@ -54,7 +52,10 @@ def predicted_against_gold(report: CorrelationReport, *, seed: int = 0) -> Figur
 
 
 def residuals_by_length(report: CorrelationReport, lengths: ArrayLike) -> Figure:
-    """Residual (score - label) of each pair against its length in tokens, with binned quartiles."""
+    """Draw the residual (score - label) of each pair against its length, with binned quartiles.
+
+    lengths: `(N,)`, in tokens
+    """
     length = np.asarray(lengths)
     residual = np.asarray(report.scores, float) - np.asarray(report.labels, float)
     if length.shape != residual.shape:
@@ -77,9 +78,9 @@ def residuals_by_length(report: CorrelationReport, lengths: ArrayLike) -> Figure
 def score_histograms(
     groups: Mapping[str, ArrayLike], *, title: str = "Scores", xlabel: str = "score", bins: int = 25
 ) -> Figure:
-    """Distributions of several systems' or classes' scores as outlines, each as a share of its own pairs.
+    """Draw the distribution of each group's scores as an outline, in percent of its own pairs.
 
-    Raises `ValueError` for more than four groups: more outlines than that cannot be told apart.
+    Raises `ValueError` for more than four groups, whose outlines could not be told apart.
     """
     arrays = {name: np.asarray(values, float) for name, values in groups.items()}
     if not 1 <= len(arrays) <= len(STYLES) or not all(a.size for a in arrays.values()):
@@ -106,7 +107,10 @@ def score_histograms(
 def label_histogram(
     labels: ArrayLike, names: Sequence[str] | None = None, *, title: str = "Labels", xlabel: str = "label"
 ) -> Figure:
-    """How many pairs have each label; `names` are those of the classes 0, 1, ... if they have any."""
+    """Draw how many pairs have each label.
+
+    names: of the classes 0, 1, ..., if the labels are classes
+    """
     labels = _filled(labels, "labels")
     values, counts = np.unique(labels, return_counts=True)
     words = [names[int(value)] if names else f"{value:g}" for value in values]
@@ -127,7 +131,7 @@ def label_histogram(
 def length_histogram(
     lengths: ArrayLike, max_length: int | None = None, *, title: str = "Length of the pairs"
 ) -> Figure:
-    """How long the pairs are in tokens, and the share that `max_length` would cut."""
+    """Draw how long the pairs are in tokens, and the share that `max_length` would cut."""
     lengths = _filled(lengths, "lengths")
     longest, limit = int(lengths.max()), max_length or 0
     facts = f"{lengths.size:,} pairs, median {np.median(lengths):g} tokens, longest {longest:,} tokens"
@@ -159,9 +163,10 @@ def bars_with_intervals(
     xlabel: str = "value",
     ylabel: str = "system",
 ) -> Figure:
-    """One horizontal bar a name, first on top, with its interval as a whisker and its number of pairs.
+    """Draw one horizontal bar per name, with its interval as a whisker; the first is on top.
 
-    `intervals` and `counts` may lack some names. Raises `ValueError` if there is no value at all.
+    intervals: the ends of the whiskers; some names may be missing
+    counts: pairs behind a value, written after its name; some names may be missing
     """
     if not values:
         raise ValueError("no values to draw")
@@ -202,41 +207,21 @@ def _with_interval(name: str, value: float, interval: tuple[float, float] | None
 
 
 def _bins(values: np.ndarray, count: int) -> list[np.ndarray]:
-    """Row numbers cut by value into at most `count` bins of about equal size; equal values stay together."""
+    """Cut the rows by value into at most `count` bins of about equal size; equal values stay together."""
     kinds = np.unique(values)
     edges = kinds[1:] if len(kinds) <= count else np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:-1]))
     place = np.searchsorted(edges, values, side="right")
     return [np.flatnonzero(place == p) for p in np.unique(place)]
 
 
-class Box(NamedTuple):
-    """A rectangle in pixels."""
-
-    left: float
-    low: float
-    right: float
-    high: float
-
-    def meets(self, other: Box, gap: float = 2) -> bool:
-        """Whether the two are closer than `gap`."""
-        beside = self.left - gap < other.right and other.left - gap < self.right
-        return beside and self.low - gap < other.high and other.low - gap < self.high
-
-    def distance(self, x: float, y: float) -> float:
-        """From a point outside to the nearest edge."""
-        return math.hypot(x - min(max(x, self.left), self.right), y - min(max(y, self.low), self.high))
-
-    def holds(self, other: Box) -> bool:
-        return (
-            self.left <= other.left and other.right <= self.right and self.low <= other.low and other.high <= self.high
-        )
-
-
 def frontier(systems: Mapping[str, tuple[float, float]], *, more_is_better: bool = True) -> list[str]:
-    """The names that no other system beats, by growing cost or speed: better in one of the two, and as good in both.
+    """Name the systems that no other beats, by growing cost or speed.
 
-    `systems`: name to `(cost, quality)`. `more_is_better`: whether the first is a speed, not a cost. Differences
-    count however small they are: of two systems with the same quality but for rounding, give both the same number.
+    One system beats another if it is better in cost or quality and at least as good in the other.
+    Differences count however small they are: give equal numbers to what is equal but for rounding.
+
+    systems: name -> (cost, quality)
+    more_is_better: the first number is a speed, not a cost
     """
     sign = 1 if more_is_better else -1
     points = {name: (sign * cost, quality) for name, (cost, quality) in systems.items()}
@@ -259,13 +244,17 @@ def tradeoff(
     more_is_better: bool = True,
     title: str = "",
 ) -> Figure:
-    """Quality against cost or speed, a named point a system, on a logarithmic axis; a line joins those none beats.
+    """Draw quality against cost or speed: one named point per system, cost on a logarithmic axis.
 
-    `systems`: name to `(cost, quality)`; `more_is_better`: whether the first is a speed (pairs/s) or a cost (ms a
-    query). `intervals`: ends of a whisker of the quality, `spreads`: least and most of the cost; both may lack some
-    names. `groups`: name to one of at most four kinds, each with its own marker. Names are put where they meet neither
-    each other nor a point, joined to their point by a line where that is far. Raises `ValueError` for a cost that is
-    not above 0, a number that is not finite, more than 24 systems or four groups, and a name that is not a system.
+    A dotted line joins the systems that no other beats.
+
+    systems: name -> (cost, quality)
+    intervals: name -> ends of the whisker of its quality; some names may be missing
+    spreads: name -> least and most cost; some names may be missing
+    groups: name -> one of at most four kinds, each with its own marker
+    more_is_better: the first number is a speed (pairs/s), not a cost (ms per query)
+
+    Raises `ValueError` for a cost that is not above 0 and a name that is not a system.
     """
     points = _checked(systems, {"intervals": intervals, "spreads": spreads, "groups": groups})
     kinds = list(dict.fromkeys((groups or {}).get(name, "other") for name in points)) if groups else [""]
@@ -280,16 +269,11 @@ def tradeoff(
         own = [points[name] for name in points if not groups or groups.get(name, "other") == kind]
         look: dict[str, Any] = {"color": style["color"], "marker": style["marker"], "label": safe(kind, 30)}
         ax.plot(*zip(*own, strict=True), linestyle="none", markersize=6, zorder=3, **look)
-    lines: list[Any] = []  # two x and two y
     for name, ends in (intervals or {}).items():
-        lines.append(([points[name][0]] * 2, ends))
-        ax.plot(*lines[-1], color=GREY, marker="_", markersize=5, linewidth=0.9)
+        ax.plot([points[name][0]] * 2, ends, color=GREY, marker="_", markersize=5, linewidth=0.9)
     for name, ends in (spreads or {}).items():
-        lines.append((ends, [points[name][1]] * 2))
-        ax.plot(*lines[-1], color=GREY, marker="|", markersize=5, linewidth=0.9)
-    steps = _steps([points[name] for name in best], more_is_better)
-    lines += steps
-    for step in steps:
+        ax.plot(ends, [points[name][1]] * 2, color=GREY, marker="|", markersize=5, linewidth=0.9)
+    for step in _steps([points[name] for name in best], more_is_better):
         ax.plot(*step, color=GREY, linestyle=":", zorder=1)
     _logarithmic(ax, [at for name in points for at in ((spreads or {}).get(name) or points[name][:1])])
     ax.margins(y=0.16)
@@ -299,28 +283,26 @@ def tradeoff(
     better = f"{'more' if more_is_better else 'less'} is better"
     notes = "; ".join([*([f"whiskers: {', '.join(whiskers)}"] if whiskers else []), "dotted: none is better"])
     label_axes(ax, f"{one_line(cost, 30)} ({better})\n{notes}", quality)
-    _name_points(figure, ax, points, lines)
+    _name_points(figure, ax, points)
     return figure
 
 
 def _checked(systems: Any, others: Mapping[str, Mapping[str, Any] | None]) -> dict[str, tuple[float, float]]:
     if not 1 <= len(systems) <= MOST:
         raise ValueError(f"expected 1 to {MOST} systems, got {len(systems)}")
-    points = {name: (float(cost), float(quality)) for name, (cost, quality) in systems.items()}
-    for name, (cost, quality) in points.items():
-        if not (math.isfinite(cost) and cost > 0 and math.isfinite(quality)):
-            raise ValueError(f"{name!r} is {(cost, quality)}; expected a cost above 0 and a quality, both finite")
+    for name, (cost, quality) in systems.items():
+        if not (0 < cost < math.inf and math.isfinite(quality)):
+            wanted = "expected a cost above 0 and a quality, both finite"
+            raise ValueError(f"{name!r} is {(cost, quality)}; {wanted}")
     for what, given in others.items():
-        if unknown := sorted(set(given or ()) - set(points)):
-            raise ValueError(f"{what} names {unknown[0]!r}, which is no system; they are {', '.join(points)}")
-    for name, ends in (others["spreads"] or {}).items():
-        if not all(math.isfinite(end) and end > 0 for end in ends):
-            raise ValueError(f"the spread of {name!r} is {tuple(ends)}; expected two costs above 0")
-    return points
+        if unknown := sorted(set(given or ()) - set(systems)):
+            known = f"which is no system; they are {', '.join(systems)}"
+            raise ValueError(f"{what} names {unknown[0]!r}, {known}")
+    return {name: (float(cost), float(quality)) for name, (cost, quality) in systems.items()}
 
 
 def _logarithmic(ax: Axes, costs: list[float]) -> None:
-    """A logarithmic axis with plain numbers at a handful of round places."""
+    """Make the cost axis logarithmic, with plain numbers at a handful of round places."""
     low, high = min(costs) / 1.25, max(costs) * 1.25
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), np.arange(1, 10, 0.25)):
@@ -333,69 +315,38 @@ def _logarithmic(ax: Axes, costs: list[float]) -> None:
 
 
 def _steps(best: list[tuple[float, float]], more_is_better: bool) -> list[Any]:
-    """The edge of what is reached: level from each point to the next one's cost, and from there up or down to it."""
+    """List the lines of the frontier: level to the next point's cost, then up or down to it."""
     lines: list[Any] = []
-    for (x, y), (next_x, next_y) in pairwise(best):
+    for (x, y), (next_x, next_y) in itertools.pairwise(best):
         level, upright = (next_y, x) if more_is_better else (y, next_x)
         lines += [([x, next_x], [level] * 2), ([upright] * 2, [y, next_y])]
     return lines
 
 
-def _name_points(figure: Figure, ax: Axes, points: Mapping[str, tuple[float, float]], lines: Sequence[Any]) -> None:
-    """Write each point's name at the nearest place that is free; the most crowded points choose first."""
+def _name_points(figure: Figure, ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name above its point, moved up or down until it covers no other name or point.
+
+    A thin line joins a name to its point if it is further away.
+    """
+    from matplotlib.transforms import Bbox
+
     figure.draw_without_rendering()  # where the axes are is known only now
-    room = Box(*ax.get_window_extent().extents)
-    marks = {name: ax.transData.transform(point) for name, point in points.items()}
-    taken = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in marks.values()]
-    ends = [ax.transData.transform(np.column_stack(line)) for line in lines]
-    thin = [Box(*line.min(0), *line.max(0)) for line in ends]
-    crowd = {name: sum(np.hypot(*(at - other)) < 80 for other in marks.values()) for name, at in marks.items()}
-    unit = 72 / figure.dpi  # points a pixel
-    for name in sorted(points, key=lambda name: -crowd[name]):
-        text = ax.annotate(safe(name, NAME), points[name], fontsize=8, color=INK, zorder=4)
-        text.set_in_layout(False)  # the axes stay where they are
-        shape = text.get_window_extent()
-        box = _free_place(marks[name], list(marks.values()), (shape.width, shape.height), room, taken, thin)
-        text.set_position(((box.left - marks[name][0]) * unit, (box.low - marks[name][1]) * unit))
-        text.set_anncoords("offset points")
-        taken.append(box)
-        _join(ax, points[name], marks[name], box, unit)
-
-
-def _free_place(
-    mark: np.ndarray,
-    marks: Sequence[np.ndarray],
-    shape: tuple[float, float],
-    room: Box,
-    taken: Sequence[Box],
-    thin: Sequence[Box],
-) -> Box:
-    """The nearest place in the room that meets nothing of `taken`; to cross a thin line costs 40 pixels, and to lie
-    as near to another mark 30."""
-    (width, height), found, least = shape, Box(0, 0, 0, 0), math.inf
-    for reach in REACHES:
-        for angle in np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS:
-            if reach >= least:
-                return found
-            x, y = mark + reach * np.array([math.cos(angle), math.sin(angle)])
-            left, low = x - width * (1 - math.cos(angle)) / 2, y - height * (1 - math.sin(angle)) / 2
-            box = Box(left, low, left + width, low + height)
-            met = sum(box.meets(other) for other in taken) + (0 if room.holds(box) else 2)
-            crossed = sum(box.meets(line, gap=0) for line in thin)
-            own = box.distance(*mark)
-            astray = any(box.distance(*other) <= own + 1 for other in marks if other is not mark)
-            price = reach + 1000 * met + 40 * crossed + 30 * astray
-            if price < least:
-                found, least = box, price
-    return found
-
-
-def _join(ax: Axes, point: tuple[float, float], mark: np.ndarray, box: Box, unit: float) -> None:
-    """A thin line from a point to its name, where the name is not beside it."""
-    if box.distance(*mark) < 12:
-        return
-    end = np.clip(mark, (box.left, box.low), (box.right, box.high))
-    offset = tuple((end - mark) * unit)
-    arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
-    line = ax.annotate("", point, offset, textcoords="offset points", arrowprops=arrow, zorder=2)
-    line.set_in_layout(False)
+    room = ax.get_window_extent()
+    marks = {name: ax.transData.transform(point) for name, point in points.items()}  # pixels
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in marks.values()]
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+    for name in sorted(points, key=lambda name: (-points[name][1], points[name][0])):
+        text = ax.annotate(safe(name, NAME), points[name], (0, 0), textcoords="offset points")
+        text.set(va="center", fontsize=8, color=INK, in_layout=False)  # so that the axes stay where they are
+        right = marks[name][0] < room.x0 + 0.6 * room.width  # where there is room for the name
+        for across, shift in itertools.product((4, -4) if right else (-4, 4), SHIFTS):
+            text.xyann = (across, shift)
+            text.set(ha="left" if across > 0 else "right")
+            box = text.get_window_extent()
+            inside = room.contains(box.x0, box.y0) and room.contains(box.x1, box.y1)
+            if inside and not box.count_overlaps(taken):
+                break
+        taken.append(box.padded(3))
+        if abs(shift) > SHIFTS[0]:
+            look: dict[str, Any] = {"textcoords": "offset points", "arrowprops": line, "va": "center"}
+            ax.annotate("", points[name], text.xyann, **look).set_in_layout(False)

@@ -86,7 +86,6 @@ SAMPLES = {
         lambda word: (({word: (400, 0.6125), "b": (900, 0.5)},), {"title": word, "groups": {word: word}}),
         ["0.613 at 400 pairs/s", "0.500 at 900", "not beaten: "],
     ),
-    "architectures": (lambda word: ((), {}), ["one pass for each pair"]),
     "attention_map": (lambda word: ((MATRIX, [word, "b"]), {"title": word}), ["2 tokens", "0.88"]),
 }
 FIGURES = [
@@ -124,7 +123,7 @@ def test_title_and_axis_labels(name):
         beside = any(other.get_ylabel() for other in ax.get_shared_y_axes().get_siblings(ax))
         assert (below and beside) or ax.get_label() == "<colorbar>"
         assert ax.get_ylabel() or beside
-    assert drawn or name == "architectures"
+    assert drawn
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -164,7 +163,7 @@ def test_hostile_text_is_drawn_as_it_is_and_escaped_in_html(name):
 def test_no_text_is_read_as_mathematics(name):
     figure = draw(name, HOSTILE)
     ours = [text for text in texts(figure) if "$" in text and "mathdefault" not in text]
-    assert ours or name == "architectures"
+    assert ours
     for text in figure.findobj(lambda artist: hasattr(artist, "_preprocess_math")):
         if text.get_text() in ours:
             assert text._preprocess_math(text.get_text())[1] is False

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossenc_kit.plots.figures import alt_text
-from crossenc_kit.plots.scores import Box, frontier, tradeoff
+from crossenc_kit.plots.scores import frontier, tradeoff
 
 FORMS = {
     "padded": (400, 0.61),
@@ -56,8 +56,8 @@ def names_of(figure, systems):
     ax = figure.axes[0]
     drawn = {text.get_text(): text for text in ax.texts if text.get_text()}
     assert set(drawn) == set(systems)
-    boxes = {name: Box(*drawn[name].get_window_extent().extents) for name in systems}
-    return boxes, Box(*ax.get_window_extent().extents), ax.transData
+    boxes = {name: drawn[name].get_window_extent() for name in systems}
+    return boxes, ax.get_window_extent(), ax.transData
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -67,18 +67,20 @@ def test_names_of_crowded_points_meet_neither_each_other_nor_a_point(seed, sprea
     systems = {f"a system of number {i}": (np.exp(spread * random.normal()), random.normal()) for i in range(14)}
     boxes, room, place = names_of(tradeoff(systems), systems)
     for one, other in itertools.combinations(boxes.values(), 2):
-        assert not one.meets(other, gap=0)
+        assert not one.overlaps(other)
     points = [place.transform(point) for point in systems.values()]
     for box in boxes.values():
-        assert room.holds(box)
-        assert min(box.distance(*point) for point in points) > 2
+        assert room.x0 <= box.x0 < box.x1 <= room.x1
+        assert room.y0 <= box.y0 < box.y1 <= room.y1
+        assert not any(box.contains(*point) for point in points)
 
 
 def test_a_name_is_beside_its_point_where_there_is_room_and_joined_to_it_where_there_is_none():
     alone = {"a": (1.0, 0.5), "b": (10.0, 0.9)}
-    figure = tradeoff(alone)
-    boxes, _, place = names_of(figure, alone)
-    assert all(boxes[name].distance(*place.transform(point)) < 12 for name, point in alone.items())
+    boxes, _, place = names_of(tradeoff(alone), alone)
+    for name, point in alone.items():
+        x, y = place.transform(point)
+        assert boxes[name].padded(12).contains(x, y)
     crowd = {f"system {number:02}": (1.0, 0.5 + number / 1e6) for number in range(12)} | {"far": (1.0, 9.0)}
     joined = [text for text in tradeoff(crowd).axes[0].texts if not text.get_text()]
     assert len(joined) >= 4
@@ -123,7 +125,6 @@ def test_the_axis_has_round_numbers_whatever_the_range(costs):
         ({"systems": {"a": (0, 0.5)}}, "'a' is .* a cost above 0"),
         ({"systems": {"a": (1, float("nan"))}}, "'a' is .* both finite"),
         ({"systems": {"a": (1, 1)}, "spreads": {"b": (1, 2)}}, "spreads names 'b', which is no system; they are a"),
-        ({"systems": {"a": (1, 1)}, "spreads": {"a": (0, 2)}}, "the spread of 'a' is .* two costs above 0"),
         ({"systems": FORMS, "groups": {name: name for name in FORMS}}, "at most 4 groups, got padded, packed"),
     ],
 )
