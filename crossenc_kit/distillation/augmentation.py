@@ -210,7 +210,7 @@ def train_bi_encoder(
     hide = not show_progress_bar if show_progress_bar is not None else not sys.stderr.isatty()
     with quiet_transformers():
         named = isinstance(base, (str, os.PathLike))
-        model = peer.SentenceTransformer(find_backbone(base), device=device) if named else base
+        model = peer.SentenceTransformer(find_backbone(base).folder, device=device) if named else base
     loss = CosineSimilarityLoss(model)
     optimizer = adamw(parameter_groups(model.named_parameters(), learning_rate))
     with torch.random.fork_rng(devices=[]), tqdm(total=steps, unit="step", desc="bi-encoder", disable=hide) as bar:

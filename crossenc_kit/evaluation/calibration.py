@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.errors import DataError
 from crossenc_kit.evaluation.metrics import finite_numbers, refuse
-from crossenc_kit.models.adapters import is_wrapped, unwrap
+from crossenc_kit.models.adapters import is_wrapped
 from crossenc_kit.models.cross_encoder import CrossEncoder
 
 COLDEST, HOTTEST = 0.01, 100.0
@@ -170,7 +170,7 @@ def last_layer(model: CrossEncoder) -> Any:
     """The linear layer that gives the raw scores, the adapter's where it has its own; `ValueError` if there is none."""
     import torch
 
-    whole = unwrap(model.model)
+    whole = model.network
     linear = [(name, module) for name, module in whole.named_modules() if isinstance(module, torch.nn.Linear)]
     name, layer = next(((n, m) for n, m in reversed(linear) if m.out_features == model.num_labels), ("", None))
     if layer is None or name.split(".")[0] == whole.base_model_prefix:

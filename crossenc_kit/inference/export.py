@@ -46,8 +46,7 @@ from crossenc_kit.inference.timing import Comparison, interleave
 from crossenc_kit.models.adapters import is_wrapped
 from crossenc_kit.models.backbones import EXPORTS, WEIGHTS
 from crossenc_kit.models.cross_encoder import CrossEncoder
-from crossenc_kit.models.devices import backend_of
-from crossenc_kit.models.loading import MODEL_FILES, to_int8
+from crossenc_kit.models.loading import MODEL_FILES
 from crossenc_kit.models.tokens import one_or_more
 from crossenc_kit.scorers import raw_options
 
@@ -168,8 +167,8 @@ def _texts(pairs: Any) -> list[tuple[str, str]]:
 
 def _float32(model: CrossEncoder) -> CrossEncoder:
     """A copy of the model in float32 on the CPU; raises `ValueError` for what cannot be exported."""
-    if backend_of(model.model) != "torch":
-        raise ValueError(f"the model is exported already, as {backend_of(model.model)}; export the float32 model")
+    if model.backend != "torch":
+        raise ValueError(f"the model is exported already, as {model.backend}; export the float32 model")
     if is_wrapped(model.model):
         raise ValueError("a model with an adapter is not exported; make a plain one first: merge_adapters(model)")
     if model.untrained_head:
@@ -181,7 +180,7 @@ def _float32(model: CrossEncoder) -> CrossEncoder:
 
 def _convert(source: CrossEncoder, backend: str, texts: list, smooth: bool, scratch: Path) -> CrossEncoder:
     """The model as the backend runs it, made from the float32 one; an ONNX file goes into `scratch`."""
-    from crossenc_kit.models.int8 import input_ranges, quantize
+    from crossenc_kit.models.int8 import input_ranges, quantize, to_int8
     from crossenc_kit.models.packed import pad_batch, padding_of
 
     exported, model = copy.copy(source), source.model
@@ -198,7 +197,7 @@ def _convert(source: CrossEncoder, backend: str, texts: list, smooth: bool, scra
         sample = pad_batch(source.tokenize(texts[:2]), np.arange(2), padding_of(model, source.tokenizer), "cpu")
         file = write_onnx(model, scratch / Path(EXPORTS[backend]).name, sample)
         model = OnnxClassifier(file, model.config)
-    exported.model = model
+    exported.model, exported.backend = model, backend
     return exported
 
 

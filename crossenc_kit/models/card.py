@@ -1,4 +1,4 @@
-"""The model card: what a saved model was trained on, what it reached, and how to use it."""
+"""The model card: what a saved model was trained on, how well it did, and how to use it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ import re
 from typing import Any
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\'\"]+[/\\])+")  # of an absolute path; not of a URL
+# The folders of an absolute path, but not those of a URL.
+FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\'\"]+[/\\])+")
+PLAIN = "It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`."
+ADAPTER = "An adapter (PEFT): it fetches its base model when it is loaded, and needs `pip install peft`."
 EXPORTED = {
-    "int8": "Exported in int8, for crossenc_kit on a CPU; `export.json` tells the drift from the float32 model.",
-    "onnx": "Exported to ONNX, `onnx/model.onnx`: onnxruntime runs it, here and in other programs.",
-    "onnx-int8": "Exported to ONNX in int8, `onnx/model_int8.onnx`; `export.json` tells its drift from float32.",
+    "int8": "Exported in int8, for crossenc_kit on a CPU; `export.json` has the drift from float32.",
+    "onnx": "Exported to ONNX, `onnx/model.onnx`; onnxruntime runs it here and in other programs.",
+    "onnx-int8": "Exported to ONNX in int8, `onnx/model_int8.onnx`; `export.json` has the drift from float32.",
 }
+MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "[": "&#91;", "`": "&#96;"}
+MARKDOWN |= {"://": "&#58;//", "www.": "www&#46;"}
 
 
 def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
-    """A Hugging Face README in Markdown from a run's facts; every text that comes from data is escaped.
+    """Write a Hugging Face README in Markdown; escapes every text that comes from data.
 
-    Of an absolute path only the last part is told: the folders of one machine mean nothing on another.
-    `card` keys, all optional: `base_model`, `layers` (those that a student kept, from 0), `data` (name to facts),
-    `settings`, `metrics`, `command`, `label_names` (of 0, 1, ...), `adapter` (True for one of PEFT), `provenance`,
-    `limits` (a list of sentences), `backend` (of an export).
+    card: keys, all optional, are `base_model`, `layers` (those a student kept, from 0), `data`,
+        `settings`, `metrics`, `command`, `label_names` (of 0, 1, ...), `adapter` (True for PEFT),
+        `provenance`, `limits` (a list of sentences) and `backend` (of an export)
+
+    Absolute paths keep only their last part: one machine's folders mean nothing on another.
     """
     lines = [*_front_matter(card), "", "# Cross-encoder", "", _summary(card, num_labels, max_length), ""]
     if card.get("label_names"):
-        lines += ["Labels: " + ", ".join(f"{i} {escape(name)}" for i, name in enumerate(card["label_names"])) + ".", ""]
+        labels = ", ".join(f"{i} {escape(name)}" for i, name in enumerate(card["label_names"]))
+        lines += [f"Labels: {labels}.", ""]
     lines += ["## Use", ""]
-    lines += ["```python", "from crossenc_kit import CrossEncoder", "", 'model = CrossEncoder("path/to/this/folder")']
+    lines += ["```python", "from crossenc_kit import CrossEncoder", ""]
+    lines += ['model = CrossEncoder("path/to/this/folder")']
     lines += ['scores = model.predict([("a text", "another text")])', "```", ""]
-    plain = "It also loads as `AutoModelForSequenceClassification` and in sentence-transformers' `CrossEncoder`."
-    adapter = "An adapter (PEFT): it fetches its base model when it is loaded, and needs `pip install peft`."
-    lines += [adapter if card.get("adapter") else EXPORTED.get(card.get("backend", ""), plain), ""]
+    lines += [ADAPTER if card.get("adapter") else EXPORTED.get(card.get("backend", ""), PLAIN), ""]
     for title, key in (("Training data", "data"), ("Settings", "settings"), ("Results", "metrics")):
         lines += _table(title, card.get(key))
     if card.get("command"):
-        lines += ["## Made by", "", "```", without_folders(card["command"]).replace("```", "'''"), "```", ""]
+        command = without_folders(card["command"]).replace("```", "'''")
+        lines += ["## Made by", "", "```", command, "```", ""]
     limits = card.get("limits") or [
         "It was measured on the data named above and on nothing else.",
         f"Pairs longer than {max_length} tokens are cut at the end.",
@@ -47,9 +54,10 @@ def model_card(card: dict[str, Any], num_labels: int, max_length: int) -> str:
 
 
 def _front_matter(card: dict[str, Any]) -> list[str]:
-    base = str(card.get("base_model", ""))  # a folder of this machine is not named
+    base = str(card.get("base_model", ""))  # named only if it is on the hub, not a folder here
     library = "peft" if card.get("adapter") else "transformers"
-    lines = ["---", f"library_name: {library}", "pipeline_tag: text-classification", "tags:", "- cross-encoder"]
+    lines = ["---", f"library_name: {library}", "pipeline_tag: text-classification"]
+    lines += ["tags:", "- cross-encoder"]
     if HUB_NAME.fullmatch(base) and not base.startswith(".") and not os.path.isdir(base):
         lines.append(f"base_model: {base}")
     return [*lines, "---"]
@@ -80,22 +88,13 @@ def _short(value: Any) -> str:
 
 
 def without_folders(text: Any) -> str:
-    """The text with absolute paths cut to their last part."""
+    """Cut absolute paths in a text to their last part."""
     return FOLDERS.sub("", str(text))
 
 
 def escape(text: Any) -> str:
-    """Text that is safe inside Markdown: no tags, links, tables or line breaks of its own."""
+    """Make a text safe inside Markdown: no tags, links, tables or line breaks of its own."""
     plain = " ".join(str(text).split())
-    for character, entity in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("[", "&#91;"),
-        ("`", "&#96;"),
-        ("://", "&#58;//"),
-        ("www.", "www&#46;"),
-    ):
+    for character, entity in MARKDOWN.items():  # the ampersand first
         plain = plain.replace(character, entity)
     return plain

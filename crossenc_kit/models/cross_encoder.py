@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +14,27 @@ from crossenc_kit.data.documents import Documents, rank_candidates
 from crossenc_kit.data.pairs import Pairs, as_text_pairs
 from crossenc_kit.errors import TruncationWarning
 from crossenc_kit.files import replace_folder
-from crossenc_kit.models.adapters import is_wrapped
-from crossenc_kit.models.backbones import find_backbone, quiet_transformers, read_json
+from crossenc_kit.history import html_table
+from crossenc_kit.models.adapters import is_wrapped, unwrap
+from crossenc_kit.models.backbones import find_backbone, quiet_transformers
 from crossenc_kit.models.card import model_card
 from crossenc_kit.models.devices import (
-    backend_of,
+    CPU_TOKENS,
+    GPU_TOKENS,
     best_device,
-    checked_device,
-    cpu_tokens,
-    describe,
+    check_device,
     in_halves,
     side_by_side,
 )
-from crossenc_kit.models.loading import MODEL_FILES, is_unchanged, load_classifier, load_tokenizer, save_weights
+from crossenc_kit.models.loading import (
+    MODEL_FILES,
+    is_unchanged,
+    load_classifier,
+    load_tokenizer,
+    save_weights,
+)
 from crossenc_kit.models.settings import (
-    SETTINGS,
+    SBERT_CONFIG,
     activated,
     find_activation,
     find_rule,
@@ -41,23 +46,24 @@ from crossenc_kit.models.settings import (
     saved_activation,
 )
 from crossenc_kit.models.tokens import Tokens, length_batches, one_or_more, tokenize
-from crossenc_kit.scorers import config_label_names
+from crossenc_kit.scorers import config_label_names, warn_at_call
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GPU_TOKENS = 65536  # per batch
-
 
 class CrossEncoder:
-    """A model that reads two texts together and scores the pair; `num_labels` scores a pair.
+    """A model that reads two texts together and gives the pair `num_labels` scores.
 
-    The constructor takes the names of sentence-transformers: the later ones, and the older
-    `automodel_args`, `tokenizer_args`, `default_activation_function`, `classifier_dropout`.
-    `label_names` are the classes' names in index order. `seed` fixes the initial weights of a new head. `truncation`:
-    "longest_first" or "only_second", which never cuts the first text. Raises `BackboneError` where the base model
-    cannot be had, `ValueError` where the tokenizer has no padding token. `backend`: "torch", "int8", "onnx" or
-    "onnx-int8" (see `export`), by default what the folder holds; all but the first are for scoring on a CPU.
+    Arguments are named as in sentence-transformers; its older names work too. Beside them:
+
+    label_names: the classes' names in index order
+    seed: of the random weights of a new head
+    truncation: "longest_first", or "only_second", which never cuts the first text
+    backend: "torch", "int8", "onnx" or "onnx-int8" (see `export_model`; all but the first only score,
+        on a CPU); by default what the folder holds
+
+    Raises `BackboneError` if the model cannot be loaded, `ValueError` if the tokenizer has no padding.
     """
 
     def __init__(
@@ -95,29 +101,44 @@ class CrossEncoder:
         if given["model_name_or_path"] is None:
             raise TypeError("CrossEncoder needs a model: a folder, a hub name, 'minilm' or 'tiny'")
         self.name = os.fspath(given["model_name_or_path"])
-        where = {
-            "cache_dir": given["cache_folder"],
-            "trust_remote_code": trust_remote_code,
-            "revision": revision,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
-        changes, kwargs = {**(given["config_kwargs"] or {})}, given["model_kwargs"] or {}
+        backbone = find_backbone(
+            self.name,
+            cache_dir=given["cache_folder"],
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        changes = dict(given["config_kwargs"] or {})
         if num_labels is not None or label_names:
             changes["num_labels"] = num_labels if num_labels is not None else len(label_names or ())
         if classifier_dropout is not None:
             changes["classifier_dropout"] = classifier_dropout
-        self.folder = find_backbone(self.name)
-        self.model, self.new_head = load_classifier(self.folder, where, changes, kwargs, seed, backend)
-        self.tokenizer = load_tokenizer(self.folder, where, given["tokenizer_kwargs"] or {}, self.model.config)
+        self.folder = backbone.folder
+        loaded = load_classifier(backbone, changes, given["model_kwargs"] or {}, seed, backend)
+        self.model, self.new_head, self.backend = loaded
+        self.tokenizer = load_tokenizer(backbone, given["tokenizer_kwargs"] or {}, self.config)
         self.max_length = longest_input(self.model, self.tokenizer, max_length)
-        self.truncation = find_rule(truncation, read_json(self.folder, SETTINGS, where))
+        self.truncation = find_rule(truncation, backbone.json(SBERT_CONFIG))
         chosen = find_activation(given["activation_fn"])
-        self.activation_fn = chosen or saved_activation(self.model.config, self.folder, where)
+        self.activation_fn = chosen or saved_activation(self.config, backbone)
         self.card: dict[str, Any] = {"base_model": self.name}
         self.truncated = 0  # pairs cut by the last `tokenize`
         self.name_labels(label_names or ())
-        self.to(device or best_device(self.model))
+        self.to(device or best_device(self.backend))
+        self._head = (self._writes(), True)
+
+    @property
+    def model(self) -> Any:
+        """The Hugging Face classifier, perhaps with an adapter's wrapper; another one can be put in."""
+        return self._model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self._model = model
+        # What runs: the classifier inside the wrapper of an adapter whose layers it holds.
+        self.network = unwrap(model) if hasattr(model, "peft_config") else model
+        self._head: tuple[Any, bool] = (None, False)  # the writes, and `untrained_head` after them
 
     @property
     def config(self) -> Any:
@@ -126,18 +147,18 @@ class CrossEncoder:
 
     @property
     def num_labels(self) -> int:
-        """Scores a pair gets (C)."""
-        return int(self.model.config.num_labels)
+        """How many scores a pair gets (C)."""
+        return int(self.config.num_labels)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The classes' names in index order, empty where they have none; saved with the model (`id2label`)."""
+        """The classes' names in index order, saved with the model (`id2label`); empty if it has none."""
         return config_label_names(self.config)
 
     def name_labels(self, names: Sequence[str]) -> None:
-        """Give the classes names, or check them against those there are; raises `DataError` where they differ.
+        """Name the classes; raises `DataError` if the model already has other names.
 
-        A model with one score has no classes of its own: the names of 0 and 1 are told in its card only.
+        A model with one score has no classes: the names of 0 and 1 go only into its card.
         """
         if names and self.num_labels > 1:
             name_labels(self.config, names, anew=self.untrained_head)
@@ -146,41 +167,53 @@ class CrossEncoder:
 
     @property
     def untrained_head(self) -> bool:
-        """Whether the head still has the random weights that it started with."""
-        return is_unchanged(self.model, self.new_head)
+        """Whether the head still has the random weights it started with.
+
+        They are compared only after something wrote to the weights: torch counts writes to a tensor,
+        except those of fused optimizers, for which `scores` makes us look again.
+        """
+        if not self.new_head:
+            return False
+        writes = self._writes()
+        if writes != self._head[0]:
+            self._head = (writes, is_unchanged(self.model, self.new_head))
+        return self._head[1]
+
+    def _writes(self) -> list[tuple[int, int]]:
+        """Which tensors the weights are, and how often each was written to."""
+        return [(id(w), 0 if w.is_inference() else w._version) for w in self.model.parameters()]
 
     @property
     def device(self) -> Any:
         return self.model.device
 
-    @property
-    def backend(self) -> str:
-        return backend_of(self.model)
-
     def to(self, device: Any) -> CrossEncoder:
         """Move the weights to a device and return the model."""
-        self.model.to(checked_device(self.model, device))
+        check_device(self.backend, device)
+        self.model.to(device)
         return self
 
     def tokenize(self, pairs: Pairs | Sequence[tuple[str, str]]) -> Tokens:
-        """The token ids of N pairs; warns (`TruncationWarning`) where pairs exceed `max_length`."""
+        """Tokenise N pairs; warns (`TruncationWarning`) if pairs exceed `max_length` tokens."""
         tokens = tokenize(self.tokenizer, pairs, self.max_length, self.truncation)
         self.truncated = tokens.num_truncated
         if self.truncated:
-            worst = int(tokens.dropped.max())
-            warnings.warn(
-                f"{self.truncated} of {len(tokens)} pairs exceed max_length={self.max_length} tokens and were cut "
-                f"(by {worst} tokens at most)",
+            warn_at_call(
+                f"{self.truncated} of {len(tokens)} pairs exceed max_length={self.max_length} tokens "
+                f"and were cut (by {int(tokens.dropped.max())} tokens at most)",
                 TruncationWarning,
-                stacklevel=4,  # the line that called `predict` or `train`
             )
         return tokens
 
     def scores(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
-        """Raw scores `(B, C)` of some rows of tokenised pairs, in their order; gradients flow."""
+        """Score some rows of tokenised pairs: raw scores `(B, C)` in their order; gradients flow."""
+        import torch
+
         from crossenc_kit.models.packed import forward, padding_of
 
-        return forward(self.model, tokens, rows, padding_of(self.model, self.tokenizer))
+        if torch.is_grad_enabled():  # somebody may be training, and fused optimizers count no writes
+            self._head = (None, False)
+        return forward(self.network, tokens, rows, padding_of(self.network, self.tokenizer))
 
     def predict(
         self,
@@ -199,18 +232,22 @@ class CrossEncoder:
     ) -> Any:
         """Score one pair or N pairs: `(N,)` for one label, `(N, C)` for several, in input order.
 
-        Scores are float32 on the CPU after `activation_fn` (default: sigmoid for one label unless the
-        saved model says otherwise, identity for several). Batches are counted in tokens
-        (`token_budget`); `batch_size` caps the pairs in one. On a CPU, `threads` batches are scored
-        side by side (default: as many as torch uses). `num_workers` is accepted and not needed.
+        Scores are float32 on the CPU, after `activation_fn` (default: what the saved model asks for,
+        else sigmoid for one label and identity for several).
+
+        batch_size: most pairs per batch; batches are otherwise counted in tokens (`token_budget`)
+        threads: batches scored side by side on a CPU (default: as many as torch uses)
+        num_workers: accepted and not needed
+
         Raises `DataError` for anything that is not a pair of strings.
         """
         pairs, single = as_text_pairs(sentences)
         if self.untrained_head:
-            warnings.warn(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet", stacklevel=2)
-        activation = find_activation(activation_fn or activation_fct) or self.activation_fn
+            warn_at_call(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet")
+        asked = activation_fn or activation_fct
+        activation = find_activation(asked) if asked else self.activation_fn
         scores = self._raw_scores(pairs, batch_size, token_budget, threads, show_progress_bar)
-        scores = activation(scores).detach()
+        scores = activation(scores).detach()  # type: ignore[misc]  # (N, C)
         if apply_softmax and self.num_labels > 1:
             scores = scores.softmax(dim=1)
         scores = scores[:, 0] if self.num_labels == 1 else scores
@@ -223,19 +260,27 @@ class CrossEncoder:
     __call__ = predict
 
     def _raw_scores(
-        self, pairs: Any, batch_size: int | None, token_budget: int | None, threads: int | None, progress: bool | None
+        self,
+        pairs: Any,
+        batch_size: int | None,
+        token_budget: int | None,
+        threads: int | None,
+        progress: bool | None,
     ) -> Tensor:
+        """Score N pairs batch by batch: raw scores `(N, C)`, float32 on the CPU."""
         import torch
         from tqdm import tqdm
 
         tokens = self.tokenize(pairs)
         scores = torch.empty(len(tokens), self.num_labels)
         on_cpu = self.device.type == "cpu"
-        usual = cpu_tokens(self.model) if on_cpu else GPU_TOKENS
-        batches = list(length_batches(tokens.lengths, usual if token_budget is None else token_budget, batch_size))
+        usual = CPU_TOKENS[self.backend] if on_cpu else GPU_TOKENS
+        budget = usual if token_budget is None else token_budget
+        batches = list(length_batches(tokens.lengths, budget, batch_size))
+        threads = one_or_more("threads", threads) or torch.get_num_threads()
         hide = not progress if progress is not None else not sys.stderr.isatty()
-        bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=0 if progress else 2)
-        threads = min(one_or_more("threads", threads) or torch.get_num_threads(), len(batches)) if on_cpu else 1
+        delay = 0 if progress else 2  # seconds: a bar that nobody asked for waits
+        bar = tqdm(total=len(tokens), unit="pair", desc="scoring", disable=hide, delay=delay)
 
         @torch.inference_mode()
         def write(rows: np.ndarray) -> None:
@@ -249,7 +294,7 @@ class CrossEncoder:
         self.model.eval()
         try:
             with bar:
-                side_by_side(work, batches, threads)
+                side_by_side(work, batches, min(threads, len(batches)) if on_cpu else 1)
         finally:
             self.model.train(was_training)
         return scores
@@ -260,14 +305,17 @@ class CrossEncoder:
         documents: Documents,
         top_k: int | None = None,
         return_documents: bool = False,
-        **options: Any,
+        **predict_options: Any,
     ) -> list[dict[str, Any]]:
-        """Documents from best to worst: `[{"corpus_id": index, "score": float, "text": if asked}]`.
+        """Order documents from best to worst: `[{"corpus_id": index, "score": float, "text": ...}]`.
 
-        Of documents that are `{id: text}` or dicts a hit also has id and metadata, see `ranking.rank_candidates`;
-        `options` go to `predict`. Raises `ValueError` for a model with several labels.
+        documents: texts, `{id: text}`, or dicts, whose id and metadata then go into the hits
+        top_k: hits to return, all by default
+        return_documents: put the texts into the hits
+
+        Raises `ValueError` for a model with several labels.
         """
-        return self.rank_many([query], [documents], top_k, return_documents, **options)[0]
+        return self.rank_many([query], [documents], top_k, return_documents, **predict_options)[0]
 
     def rank_many(
         self,
@@ -275,43 +323,68 @@ class CrossEncoder:
         documents: Sequence[Documents],
         top_k: int | None = None,
         return_documents: bool = False,
-        **options: Any,
+        **predict_options: Any,
     ) -> list[list[dict[str, Any]]]:
-        """`rank` for Q queries with their own K candidates each, scored in one go; of equal scores raw ones decide."""
+        """Rank the own K documents of each of Q queries in one go; raw scores break ties."""
         if self.num_labels != 1:
-            raise ValueError(f"ranking needs one score a pair, this model has num_labels={self.num_labels}")
-        shown = activated(options.get("activation_fn") or options.get("activation_fct") or self.activation_fn)
-        options |= {"activation_fn": "identity", "convert_to_numpy": True, "convert_to_tensor": False}
-        return rank_candidates(lambda p: self.predict(p, **options), queries, documents, top_k, return_documents, shown)
+            raise ValueError(f"ranking needs one score per pair; this model has num_labels={self.num_labels}")
+        asked = predict_options.get("activation_fn") or predict_options.get("activation_fct")
+        shown = activated(asked or self.activation_fn)
+        raw = {"activation_fn": "identity", "convert_to_numpy": True, "convert_to_tensor": False}
+        options = {**predict_options, **raw}
+        return rank_candidates(
+            lambda pairs: self.predict(pairs, **options), queries, documents, top_k, return_documents, shown
+        )
 
     def save_pretrained(self, path: str | os.PathLike, **options: Any) -> None:
         """Write a plain Hugging Face folder: weights, configuration, tokenizer, model card.
 
-        The folder appears whole or not at all: it is written beside its place and moved there. Of a model with an
-        adapter (see `adapters`), the adapter is written; `ValueError` where it does not hold all that is new.
+        The folder appears whole or not at all. A PEFT model saves only its adapter; raises
+        `ValueError` if that does not hold all new weights of the head.
         """
         remember_settings(self.model, self.tokenizer, self.activation_fn, self.max_length)
         card = {**self.card, "adapter": is_wrapped(self.model)}
         with replace_folder(path, MODEL_FILES) as partial, quiet_transformers():
-            save_weights(self.model, partial, self.new_head, **options)
+            save_weights(self.model, self.backend, partial, self.new_head, **options)
             self.tokenizer.save_pretrained(partial)
             save_rule(partial, self.truncation)
-            (partial / "README.md").write_text(model_card(card, self.num_labels, self.max_length), encoding="utf-8")
+            text = model_card(card, self.num_labels, self.max_length)
+            (partial / "README.md").write_text(text, encoding="utf-8")
 
     save = save_pretrained
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: Any = None, **options: Any) -> Any:
-        """Save to a temporary folder and upload it whole, model card included, in one commit of `repo_id`.
+        """Upload the saved model, card included, in one commit of `repo_id`.
 
-        `options` go to `huggingface_hub.HfApi.upload_folder` (`commit_message`, `revision`, `create_pr`).
+        options: for `huggingface_hub.HfApi.upload_folder` (`commit_message`, `revision`, `create_pr`)
         """
         from huggingface_hub import HfApi
 
         hub = HfApi(token=token)
         hub.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(os.path.join(folder, "model"))
-            return hub.upload_folder(repo_id=repo_id, folder_path=os.path.join(folder, "model"), **options)
+            place = os.path.join(folder, "model")
+            self.save_pretrained(place)
+            return hub.upload_folder(repo_id=repo_id, folder_path=place, **options)
+
+    def _size(self) -> str:
+        if self.backend.startswith("onnx"):
+            return f"{self.model.path.stat().st_size / 1e6:.1f} MB"
+        return f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:.1f} M parameters"
 
     def __repr__(self) -> str:
-        return f"CrossEncoder({self.name!r}: {describe(self.model)}, {self.device})"
+        kind = [type(self.model).__name__, *([self.backend] if self.backend != "torch" else [])]
+        facts = [*kind, self._size(), f"num_labels={self.num_labels}", str(self.device)]
+        return f"CrossEncoder({self.name!r}: {', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "model": f"{type(self.model).__name__}, {self._size()}",
+            "scores per pair": self.num_labels,
+            "classes": ", ".join(self.label_names) or "no names",
+            "activation": repr(self.activation_fn),
+            "longest input": f"{self.max_length} tokens, truncation {self.truncation}",
+            "head": "new and untrained" if self.untrained_head else "loaded or trained",
+            "runs on": f"{self.device}, backend {self.backend}",
+        }
+        return html_table(("CrossEncoder", self.name), facts.items())

@@ -1,16 +1,18 @@
-"""int8 on a CPU: linear layers that multiply whole numbers, every row and column with a scale of its own.
+"""int8 on a CPU: linear layers that multiply whole numbers, with a scale for every row and column.
 
-Of a weight `(in, out)` each column becomes whole numbers -127..127 and one scale, once; of the input each row, that is
-each token, when it comes. With q, w the whole numbers,
+Each column of a weight `(in, out)` becomes whole numbers -127..127 and one scale, once. Each row of
+the input, that is each token, is quantised when it arrives. With whole numbers q and w,
 
-    y[t, o] = row[t] * column[o] * sum_i q[t, i] w[i, o] + bias[o],    row[t] = max_i |x[t, i]| / 127
+    y[t, o] = row[t] * column[o] * sum_i q[t, i] w[i, o] + bias[o],  row[t] = max_i |x[t, i]| / 127
 
-The sum is exact, and no row knows of another one: a pair's score does not depend on its company. The usual "dynamic"
-quantisation takes one scale for all rows of a batch, which does, and drifts about four times as far.
+The sum is exact and rows are independent, so a pair's score does not depend on its batch. The usual
+"dynamic" quantisation takes one scale for a whole batch: there it does, and the drift is about four
+times as large.
 
-A channel that is far larger than the others makes all of them coarse. Where the inputs' ranges are known, channels are
-brought closer to each other first, and the weights take the opposite: x[t, i] / s[i] and w[i, o] * s[i], with
-s[i] = sqrt(max_t |x[t, i]| / max_o |w[i, o]|). Xiao and others, "SmoothQuant", 2023.
+An outlier feature, a channel far larger than the others, makes all of them coarse. If the inputs'
+ranges are known, the channels are brought closer together and the weights take the opposite factor:
+x[t, i] / s[i] and w[i, o] * s[i], with s[i] = sqrt(max_t |x[t, i]| / max_o |w[i, o]|).
+Xiao et al., "SmoothQuant", 2023.
 """
 
 from __future__ import annotations
@@ -23,23 +25,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossenc_kit.models.adapters import is_wrapped
+from crossenc_kit.models.adapters import is_wrapped, unwrap
+from crossenc_kit.models.packed import can_pack
 
 LARGEST = 127
-TINY = 1e-20  # stands for the largest number of a row of zeros
-ROWS = 64  # oneDNN makes a program for each number of rows that it meets: few numbers, see products.py
+TINY = 1e-20  # replaces the largest number of a row of zeros
+ROWS = 64  # oneDNN compiles a kernel for each number of rows: keep them few, as products.py does
 
 
 class Int8Linear(nn.Module):
-    """A linear layer in int8: `weight` `(in, out)`, `scale` `(out,)`, `bias` `(out,)` or None.
+    """A linear layer in int8."""
 
-    `factor` `(in,)` or None: what the input's channels are multiplied by, and the weight was divided by.
-    """
-
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
-    factor: Tensor | None
+    weight: Tensor  # (in, out) int8
+    scale: Tensor  # (out,)
+    bias: Tensor | None  # (out,)
+    factor: Tensor | None  # (in,) the input is multiplied by it, the weight was divided by it
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None, factor: Tensor | None = None):
         super().__init__()
@@ -55,7 +55,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """An embedding table in int8: `weight` `(V, H)`, `scale` `(V, 1)`; a row comes out as float32."""
+    """An embedding table in int8, `weight` `(V, H)` and `scale` `(V, 1)`; rows come out in float32."""
 
     def __init__(self, weight: Tensor, scale: Tensor):
         super().__init__()
@@ -67,11 +67,11 @@ class Int8Embedding(nn.Module):
 
 
 def int8_linear(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, factor: Tensor | None) -> Tensor:
-    """`(..., in)` to `(..., out)` in float32; see the top of this file."""
-    whole, row = _quantize_rows(input.reshape(-1, input.shape[-1]), factor)
-    product = _product(whole, weight)
+    """Multiply in int8: `(..., in)` to `(..., out)`, both float32; the module has the formula."""
+    whole, row = _quantize_rows(input.reshape(-1, input.shape[-1]), factor)  # (N, in), (N, 1)
+    product = _product(whole, weight)  # (N, out)
     output = product.view(torch.float32)
-    if product.dtype == torch.int32:  # in its own place: another matrix as large would cost more than the product
+    if product.dtype == torch.int32:  # in place: a second matrix of this size costs more than the product
         output.copy_(product)
     output.mul_(scale).mul_(row)
     if bias is not None:
@@ -80,7 +80,7 @@ def int8_linear(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | Non
 
 
 def _quantize_rows(rows: Tensor, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Whole numbers -127..127 `(N, in)` of float32 rows, and their scales `(N, 1)`."""
+    """Turn float32 rows `(N, in)` into whole numbers -127..127 and scales `(N, 1)`."""
     smooth = rows if factor is None else rows * factor
     scale = torch.maximum(smooth.amax(1, keepdim=True), smooth.amin(1, keepdim=True).neg_()).clamp_(min=TINY)
     scale.div_(LARGEST)
@@ -89,7 +89,7 @@ def _quantize_rows(rows: Tensor, factor: Tensor | None = None) -> tuple[Tensor, 
 
 
 def _product(whole: Tensor, weight: Tensor) -> Tensor:
-    """`(N, in)` int8 times `(in, out)` int8: int32, or the same in float32 where the processor has no exact product."""
+    """Multiply int8 `(N, in)` by `(in, out)`: int32, or float32 without an exact int8 product."""
     if not has_exact_product():
         return whole.float() @ weight.float()
     lacks = -len(whole) % ROWS
@@ -101,7 +101,7 @@ def _product(whole: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def has_exact_product() -> bool:
-    """Whether torch multiplies int8 by oneDNN here, and sums do not saturate, as they do without VNNI instructions."""
+    """Tell whether torch multiplies int8 by oneDNN here, and exactly: sums saturate without VNNI."""
     if not torch.backends.mkldnn.is_available():
         return False
     ones = torch.ones(ROWS, ROWS, dtype=torch.int8)
@@ -110,17 +110,18 @@ def has_exact_product() -> bool:
 
 
 def quantize(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
-    """Turn the linear layers and word embeddings of an encoder, or a classifier's, into int8, in place; return it.
+    """Quantise an encoder's linear layers and word embeddings in place, and return the model.
 
-    The pooler and the head stay in float32: they see one row a pair, and may still be calibrated. `ranges`: what
-    `input_ranges` gives. Raises `ValueError` for a model with an adapter, or whose encoder has no linear layers.
+    model: an encoder or a classifier, whose pooler and head stay in float32: they see only one row
+        per pair, and may still be calibrated
+    ranges: the channels' largest inputs, from `input_ranges`
     """
     if is_wrapped(model):
-        raise ValueError("a model with an adapter is not turned into int8; make a plain one: merge_adapters(model)")
+        raise ValueError("a model with an adapter has no int8 form; call merge_adapters(model) first")
     model.float().requires_grad_(False)
     layers = linear_layers(model)
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no linear layers in its encoder that int8 could stand for")
+        raise ValueError(f"{type(model).__name__} has no linear layers in its encoder to turn into int8")
     for name, layer in layers.items():
         _replace(model, name, quantized(layer, (ranges or {}).get(name)))
     words = model.get_input_embeddings()
@@ -131,15 +132,25 @@ def quantize(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
     return model
 
 
+def to_int8(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
+    """Quantise a float32 classifier in place; raises `ValueError` if it has no packed forward pass."""
+    if not can_pack(unwrap(model)):
+        raise ValueError(
+            f"backend='int8' runs without padding, which {type(model).__name__} cannot: "
+            "export it as 'onnx-int8', which takes every architecture that torch can export"
+        )
+    return quantize(model, ranges)
+
+
 def linear_layers(model: Any) -> dict[str, nn.Linear]:
-    """The linear layers of an encoder, or of a classifier's, without its pooler, by name."""
+    """Name the linear layers of an encoder, or of a classifier's encoder, without its pooler."""
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     named = ((name, m) for name, m in model.named_modules() if name.startswith(prefix) and isinstance(m, nn.Linear))
     return {name: module for name, module in named if "pooler" not in name.split(".")}
 
 
 def quantized(layer: nn.Linear, largest: Tensor | None = None) -> Int8Linear:
-    """One layer in int8. `largest` `(in,)`: the largest |input| of each channel, to bring the channels closer."""
+    """Quantise one layer; `largest` `(in,)`, each channel's largest |input|, smooths outliers."""
     weight, factor = layer.weight.detach(), None
     if largest is not None:
         ratio = largest.clamp(min=TINY) / weight.abs().amax(0).clamp(min=TINY)
@@ -151,10 +162,7 @@ def quantized(layer: nn.Linear, largest: Tensor | None = None) -> Int8Linear:
 
 
 def input_ranges(model: Any, score: Callable[[], Any]) -> dict[str, Tensor]:
-    """The largest |input| `(in,)` of every channel of the encoder's linear layers while `score()` runs, by name.
-
-    `score` works on one thread.
-    """
+    """Find every channel's largest |input| `(in,)`, by layer, while `score()` runs on one thread."""
     ranges: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[..., None]:
@@ -173,13 +181,8 @@ def input_ranges(model: Any, score: Callable[[], Any]) -> dict[str, Tensor]:
     return ranges
 
 
-def is_quantized(model: Any) -> bool:
-    """Whether some layers of the model are int8."""
-    return any(isinstance(module, Int8Linear) for module in model.modules())
-
-
 def put_weights(model: Any, weights: dict[str, Tensor]) -> Any:
-    """Give a float32 model the int8 weights of a file, in place; return it. Raises `RuntimeError` where they differ."""
+    """Quantise a float32 model in place and load int8 weights; `RuntimeError` if they do not fit."""
     quantize(model)
     for name, module in model.named_modules():
         if isinstance(module, Int8Linear) and f"{name}.factor" in weights:

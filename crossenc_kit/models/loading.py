@@ -1,6 +1,8 @@
-"""A folder or a hub name becomes a sequence classifier, its tokenizer and its activation.
+"""A backbone becomes a sequence classifier and its tokenizer, run by one of four backends.
 
-What runs a model: torch in float32 or int8, or onnxruntime in either; which files a folder holds of each.
+"torch" loads float32 weights, with or without an adapter, as transformers does. "int8", "onnx" and
+"onnx-int8" read the one file that `export_model` wrote, and are for scoring on a CPU. Saving writes
+the same files again.
 """
 
 from __future__ import annotations
@@ -12,8 +14,7 @@ from typing import Any, NamedTuple
 
 from crossenc_kit.errors import BackboneError, need
 from crossenc_kit.models.adapters import (
-    CLASSIFIER,
-    SETTINGS,
+    CLASSIFIER_CONFIG,
     is_wrapped,
     load_adapter,
     plain_weights,
@@ -21,115 +22,191 @@ from crossenc_kit.models.adapters import (
     saved_names,
 )
 from crossenc_kit.models.backbones import (
+    ADAPTER_CONFIG,
+    CONFIG,
     EXPORTS,
     MINILM_HUB,
     MINILM_PACKAGE,
     WEIGHTS,
+    Backbone,
     explain_missing,
     find_backbone,
-    find_file,
-    no_hub,
     quiet_transformers,
-    read_json,
 )
-from crossenc_kit.models.devices import backend_of
 from crossenc_kit.models.settings import ST_CONFIG
 from crossenc_kit.scorers import config_label_names
 
-# What a checkpoint of a bare encoder lacks, and a new classifier starts with at random.
-HEAD_NAMES = ("classifier", "pre_classifier", "pooler", "score", "head", "logits_proj", "sequence_summary")
-# What a saved model consists of: a save into an older model's folder leaves none of it behind to be mixed up.
-MODEL_FILES = ["config.json", "model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG, "modules.json"]
-MODEL_FILES += ["sentence_bert_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*"]
-MODEL_FILES += ["merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model", "onnx", "export.json"]
 BACKENDS = ("torch", *EXPORTS)
-CONFIG = "config.json"
+# The modules that a bare encoder lacks, and that a new classifier starts with at random.
+HEAD_NAMES = {"classifier", "pre_classifier", "pooler", "score", "head", "logits_proj"}
+HEAD_NAMES |= {"sequence_summary"}
+# The files of a saved model. A save over an older model leaves none of these behind.
+MODEL_FILES = [CONFIG, "model*.safetensors*", "pytorch_model*", "adapter_*", ST_CONFIG]
+MODEL_FILES += ["modules.json", "sentence_bert_config.json", "tokenizer*", "special_tokens_map.json"]
+MODEL_FILES += ["added_tokens.json", "vocab.*", "merges.txt", "spiece.model", "spm.model"]
+MODEL_FILES += ["sentencepiece.bpe.model", "onnx", "export.json"]
 
 
-class Origin(NamedTuple):
-    """Where a classifier comes from: for an adapter, its weights are those of the base model."""
+class Loaded(NamedTuple):
+    """A classifier, the random weights that its folder lacked by name, and what runs it."""
 
-    weights: str  # a folder or a hub name
-    config: str  # the same, or the path of a configuration file
-    where: dict[str, Any]
+    model: Any
+    new_head: dict[str, Any]
+    backend: str
 
 
-def find_origin(folder: str, where: dict[str, Any]) -> Origin:
-    """Where the weights and the configuration of a folder or hub model are; raises `BackboneError`."""
-    if not Path(folder).is_dir() and no_hub(folder, where):
-        where = {**where, "local_files_only": True}  # each question more would wait half a minute for the hub
-    parts = read_json(folder, "modules.json", where) or []
-    if len(parts) > 1 and (read_json(folder, ST_CONFIG, where) or {}).get("model_type") == "CrossEncoder":
+def load_classifier(
+    backbone: Backbone,
+    changes: dict[str, Any],
+    model_kwargs: dict[str, Any],
+    seed: int | None,
+    backend: str | None,
+) -> Loaded:
+    """Load a classifier with its backend; None takes what the folder holds, float32 weights first.
+
+    changes: settings that replace those of the configuration
+    model_kwargs: for transformers; or `file_name` (in the folder onnx/) and `provider` for ONNX
+    seed: of a new head's weights
+
+    "int8" without an exported file quantises the float32 weights after loading them. Raises
+    `BackboneError` if the model's files are missing or do not load.
+    """
+    exports = _exports_alone(backbone)
+    backend = backend or _only(backbone, exports)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+    if backend == "torch":
+        if exports:
+            raise BackboneError(
+                f"the folder {backbone.folder!r} has no float32 weights for backend='torch', it holds "
+                f"{' and '.join(exports)}: CrossEncoder({backbone.folder!r}, backend={exports[0]!r}), "
+                "or give the folder of the float32 model"
+            )
+        return Loaded(*_load_torch(backbone, changes, model_kwargs, seed), backend)
+    file_name = model_kwargs.get("file_name") if backend.startswith("onnx") else None
+    name = f"onnx/{file_name}" if file_name else EXPORTS[backend]
+    path = backbone.file(name)
+    if path is not None:
+        return Loaded(_load_export(backbone, path, backend, changes, model_kwargs), {}, backend)
+    if backend == "int8":
+        from crossenc_kit.models.int8 import to_int8
+
+        model, new_head = _load_torch(backbone, changes, model_kwargs, seed)
+        return Loaded(to_int8(model), new_head, backend)
+    raise BackboneError(
+        f"{backbone.folder!r} has no {name}; make it from a float32 model: "
+        f'export_model(CrossEncoder("the model"), "a folder", "{backend}", pairs=some_pairs)'
+    )
+
+
+def _exports_alone(backbone: Backbone) -> list[str]:
+    """List the backends whose exports a folder holds instead of float32 weights."""
+    path = Path(backbone.folder)
+    plain = (*WEIGHTS, ADAPTER_CONFIG)
+    if not backbone.is_folder or any((path / name).is_file() for name in plain):
+        return []
+    return [backend for backend, name in EXPORTS.items() if (path / name).is_file()]
+
+
+def _only(backbone: Backbone, exports: list[str]) -> str:
+    if len(exports) > 1:
+        raise BackboneError(
+            f"the folder {backbone.folder!r} holds {' and '.join(exports)}: choose one, for example "
+            f"CrossEncoder({backbone.folder!r}, backend={exports[0]!r})"
+        )
+    return exports[0] if exports else "torch"
+
+
+# --- float32 --------------------------------------------------------------------------------------
+
+
+def find_origin(backbone: Backbone) -> tuple[Backbone, str]:
+    """Return whose weights to load (an adapter's base model's), and folder or file of the configuration."""
+    backbone = backbone.without_network()
+    folder = backbone.folder
+    parts = backbone.json("modules.json") or []
+    if len(parts) > 1 and (backbone.json(ST_CONFIG) or {}).get("model_type") == "CrossEncoder":
         kinds = ", ".join(part["type"].rpartition(".")[2] for part in parts)
         raise BackboneError(f"{folder!r} is a pipeline ({kinds}) of sentence-transformers, not one classifier")
-    settings = read_json(folder, SETTINGS, where)
+    settings = backbone.json(ADAPTER_CONFIG)
     if settings is None:
-        return Origin(folder, folder, where)
+        return backbone, folder
     need("peft", f"the adapter {folder!r}")
     base = settings.get("base_model_name_or_path") or ""
     try:
-        weights = find_backbone("minilm" if base == MINILM_HUB else base)
+        base = find_backbone("minilm" if base == MINILM_HUB else base).folder
     except BackboneError as error:
-        place = f"base_model_name_or_path in its {SETTINGS}"
+        place = f"base_model_name_or_path in its {ADAPTER_CONFIG}"
         raise BackboneError(f"the base model of the adapter {folder!r}, {place}: {error}") from error
-    config = find_file(folder, CLASSIFIER, where) or weights
-    return Origin(weights, config, {**where, "revision": settings.get("revision")})
+    hub = {**backbone.hub, "revision": settings.get("revision")}
+    return Backbone(base, hub), backbone.file(CLASSIFIER_CONFIG) or base
 
 
-def load_model(
-    folder: str, where: dict, changes: dict, model_kwargs: dict, seed: int | None
+def _load_torch(
+    backbone: Backbone, changes: dict[str, Any], model_kwargs: dict[str, Any], seed: int | None
 ) -> tuple[Any, dict[str, Any]]:
-    """A Hugging Face sequence classifier, `changes` applied to its configuration, and its new weights by name.
-
-    Raises `BackboneError` where it cannot be had or where weights other than the head's are missing.
-    """
-    import torch
+    """Load a Hugging Face sequence classifier; returns it and its new weights by name."""
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     if changes.get("num_labels", 1) < 1:
         raise ValueError(f"num_labels must be at least 1, got {changes['num_labels']}")
     try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[], enabled=seed is not None):
-            origin = find_origin(folder, where)
-            config = AutoConfig.from_pretrained(origin.config, **origin.where, **changes)
-            if "num_labels" not in changes and not _has_head(config):
-                config.num_labels = 1
-            if seed is not None:
-                torch.manual_seed(seed)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                origin.weights, config=config, output_loading_info=True, **origin.where, **model_kwargs
-            )
-            model = load_adapter(model, folder, where) if origin.weights != folder else model
+        model, report, adapted = _from_pretrained(backbone, changes, model_kwargs, seed)
     except BackboneError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if Path(folder).is_dir():
-            raise _explain_folder(folder, error) from error
-        raise explain_missing(folder, error) from error
-    missing = [name for name in report["missing_keys"] if not _is_head(name)]
+        explain = _explain_folder if backbone.is_folder else explain_missing
+        raise explain(backbone.folder, error) from error
+    missing = [name for name in report["missing_keys"] if HEAD_NAMES.isdisjoint(name.split("."))]
     if missing:
         raise BackboneError(
-            f"{folder!r} lacks {len(missing)} of the model's weights ({', '.join(sorted(missing)[:3])}, ...); "
-            "the save may have been cut off, or its config.json belongs to another model"
+            f"{backbone.folder!r} lacks {len(missing)} of the model's weights "
+            f"({', '.join(sorted(missing)[:3])}, ...); the save may have been cut off, "
+            "or its config.json belongs to another model"
         )
     for tensor in (*model.parameters(), *model.buffers()):
         # Weights mapped from a file start at odd addresses, where matrix products round otherwise than
         # elsewhere: a copy starts at a round one, and a run and its resumed twin agree to the last bit.
         tensor.data = tensor.data.clone()
-    weights = plain_weights(model)
+    weights = plain_weights(model) if adapted else model.state_dict()
+    held = saved_names(model) if adapted else set()
     resized = [name if isinstance(name, str) else name[0] for name in report["mismatched_keys"]]
-    held = saved_names(model) if origin.weights != folder else set()
-    names = [name for name in [*report["missing_keys"], *resized] if name in weights and name not in held]
-    new = {name: weights[name].cpu().clone() for name in names}
-    return model, new
+    new = [name for name in (*report["missing_keys"], *resized) if name in weights and name not in held]
+    return model, {name: weights[name].cpu().clone() for name in new}
+
+
+def _from_pretrained(
+    backbone: Backbone, changes: dict[str, Any], model_kwargs: dict[str, Any], seed: int | None
+) -> tuple[Any, dict[str, Any], bool]:
+    """Return the model, transformers' report on its weights, and whether it has an adapter."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    with quiet_transformers(), torch.random.fork_rng(devices=[], enabled=seed is not None):
+        origin, place = find_origin(backbone)
+        config = AutoConfig.from_pretrained(place, **origin.hub, **changes)
+        if "num_labels" not in changes and not _has_head(config):
+            config.num_labels = 1
+        if seed is not None:
+            torch.manual_seed(seed)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            origin.folder, config=config, output_loading_info=True, **origin.hub, **model_kwargs
+        )
+        adapted = origin.folder != backbone.folder
+        return (load_adapter(model, backbone) if adapted else model), report, adapted
+
+
+def _has_head(config: Any) -> bool:
+    if config.architectures is None:  # old models: 2 is also what transformers says of a bare encoder
+        return config.num_labels != 2 or bool(config_label_names(config))
+    return any("ForSequenceClassification" in name for name in config.architectures)
 
 
 def _explain_folder(folder: str, error: Exception) -> BackboneError:
     reason = str(error)
     if type(error).__name__ == "SafetensorError":
         reason += "; the save may have been cut off: save the model again, or take an earlier checkpoint"
-    elif "mismatched" in reason:  # says no more than that there is a report
+    elif "mismatched" in reason:  # transformers only says that there is a report
         reason = (
             "its weights have other sizes than its configuration, or num_labels, asks for; "
             'to begin with a new head: model_kwargs={"ignore_mismatched_sizes": True}'
@@ -138,172 +215,50 @@ def _explain_folder(folder: str, error: Exception) -> BackboneError:
 
 
 def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
-    """Whether some weights were given, and all are still there, as given: a head may be put in by hand."""
+    """Tell whether a model still has these weights; not if another head was put in."""
     import torch
 
-    now = plain_weights(model) if weights else {}
-    if not weights or any(name not in now or now[name].shape != w.shape for name, w in weights.items()):
+    now = plain_weights(model)
+    if any(name not in now or now[name].shape != weight.shape for name, weight in weights.items()):
         return False
-    return all(torch.equal(now[name], w.to(now[name])) for name, w in weights.items())
+    return all(torch.equal(now[name], weight.to(now[name])) for name, weight in weights.items())
 
 
-def _has_head(config: Any) -> bool:
-    if config.architectures is None:  # old ones: classes tell; 2 is what transformers says of a bare encoder, too
-        return config.num_labels != 2 or bool(config_label_names(config))
-    return any("ForSequenceClassification" in name for name in config.architectures)
+# --- exports --------------------------------------------------------------------------------------
 
 
-def _is_head(name: str) -> bool:
-    return any(part in HEAD_NAMES for part in name.split("."))
-
-
-def load_tokenizer(folder: str, where: dict, tokenizer_kwargs: dict, config: Any) -> Any:
-    """The tokenizer; raises `ValueError` where it has no padding token that the model knows."""
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **where, **{"config": config, **tokenizer_kwargs})
-    except (OSError, ValueError) as error:
-        if Path(folder).is_dir():
-            raise BackboneError(f"the folder {folder!r} has no tokenizer that loads: {error}") from error
-        raise explain_missing(folder, error) from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
-        raise BackboneError(f"the tokenizer of {folder!r} has no vocabulary: tokenizer.json or vocab.txt is missing")
-    known = getattr(config, "vocab_size", None) or len(tokenizer)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:
-        what = "no padding token" if tokenizer.pad_token_id is None else "a padding token that its model does not know"
-        choice = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-        raise ValueError(
-            f"the tokenizer of {folder!r} has {what}; choose one, "
-            f'for example tokenizer_kwargs={{"pad_token": {choice!r}}}'
-        )
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    return tokenizer
-
-
-def save_torch_weights(model: Any, folder: Path, new: dict[str, Any], **options: Any) -> None:
-    """Write weights and configuration as transformers does, or the adapter alone as PEFT does.
-
-    `new`: the weights that the base model lacks. Raises `ValueError` for an adapter that does not hold them.
-    """
-    if not is_wrapped(model):
-        model.save_pretrained(folder, **options)
-        return
-    base = model.active_peft_config.base_model_name_or_path or ""
-    if Path(base).parent.name == MINILM_PACKAGE:  # a name that means the same elsewhere
-        base = MINILM_HUB
-    base = os.path.abspath(base) if os.path.isdir(base) else base
-    save_adapter(model, folder, base, new, **options)
-
-
-def load_classifier(
-    folder: str,
-    where: dict[str, Any],
-    changes: dict[str, Any],
-    model_kwargs: dict[str, Any],
-    seed: int | None,
-    backend: str | None,
-) -> tuple[Any, dict[str, Any]]:
-    """What `loading.load_model` gives, run by `backend`; None: by what the folder holds, its float32 weights first.
-
-    "int8" without a file of it turns the float32 weights into int8 after loading them. `model_kwargs` of "onnx":
-    `file_name` (in the folder onnx/) and `provider`, as sentence-transformers has them. Raises `BackboneError` where
-    there is no such file, or none that loads.
-    """
-    kind = backend or _held(folder)
-    if kind not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
-    if kind == "torch":
-        _check_weights(folder)
-        return load_model(folder, where, changes, model_kwargs, seed)
-    path = find_file(folder, _file(kind, model_kwargs), where)
-    if path is None and kind == "int8":
-        model, new = load_model(folder, where, changes, model_kwargs, seed)
-        return to_int8(model), new
-    if path is None:
-        raise BackboneError(
-            f"{folder!r} has no {_file(kind, model_kwargs)}; make it from a float32 model: "
-            f'export_model(CrossEncoder("the model"), "a folder", "{kind}", pairs=some_pairs)'
-        )
-    allowed = {"file_name", "provider"} if kind.startswith("onnx") else set()
+def _load_export(
+    backbone: Backbone, path: str, backend: str, changes: dict[str, Any], model_kwargs: dict[str, Any]
+) -> Any:
+    """Load the file of an exported model."""
+    allowed = {"file_name", "provider"} if backend.startswith("onnx") else set()
     if other := sorted(model_kwargs.keys() - allowed):
-        raise ValueError(f"model_kwargs {', '.join(other)}: of no use with {path}, which holds the model as it is")
-    config = _read_config(folder, where, changes)
-    if kind == "int8":
-        return _read_int8(path, config), {}
+        raise ValueError(f"model_kwargs {', '.join(other)} cannot change the exported model {path}")
+    config = _exported_config(backbone, changes)
+    if backend == "int8":
+        return _load_int8(path, config)
     from crossenc_kit.models.onnx import OnnxClassifier
 
-    return OnnxClassifier(path, config, model_kwargs.get("provider", "CPUExecutionProvider")), {}
+    return OnnxClassifier(path, config, model_kwargs.get("provider", "CPUExecutionProvider"))
 
 
-def _file(kind: str, model_kwargs: dict[str, Any]) -> str:
-    own = model_kwargs.get("file_name") if kind.startswith("onnx") else None
-    return f"onnx/{own}" if own else EXPORTS[kind]
-
-
-def to_int8(model: Any, ranges: dict[str, Any] | None = None) -> Any:
-    """Turn a float32 classifier into int8, in place (see quantization.py), and return it.
-
-    Raises `ValueError` where the packed pass does not take its architecture.
-    """
-    from crossenc_kit.models.int8 import quantize
-    from crossenc_kit.models.packed import can_pack
-
-    if not can_pack(model):
-        raise ValueError(
-            f"backend='int8' runs without padding, which {type(model).__name__} does not: "
-            "export it as 'onnx-int8', which takes every architecture that torch can export"
-        )
-    return quantize(model, ranges)
-
-
-def _held(folder: str) -> str:
-    """The backend of a folder: torch where it has plain weights or is a hub name, else that of its one export."""
-    held = _exports_alone(folder)
-    if len(held) > 1:
-        raise BackboneError(
-            f"the folder {folder!r} holds {' and '.join(held)}: choose one, for example "
-            f"CrossEncoder({folder!r}, backend={held[0]!r})"
-        )
-    return held[0] if held else "torch"
-
-
-def _exports_alone(folder: str) -> list[str]:
-    """The backends of a folder's exports; none of a hub name or a folder that has plain weights too."""
-    path = Path(folder)
-    if not path.is_dir() or any((path / name).is_file() for name in (*WEIGHTS, "adapter_config.json")):
-        return []
-    return [kind for kind, name in EXPORTS.items() if (path / name).is_file()]
-
-
-def _check_weights(folder: str) -> None:
-    """Raise `BackboneError` for a folder that holds exports and no weights for torch."""
-    if held := _exports_alone(folder):
-        raise BackboneError(
-            f"the folder {folder!r} has no float32 weights for backend='torch', it holds {' and '.join(held)}: "
-            f"CrossEncoder({folder!r}, backend={held[0]!r}), or give the folder of the float32 model"
-        )
-
-
-def _read_config(folder: str, where: dict[str, Any], changes: dict[str, Any]) -> Any:
+def _exported_config(backbone: Backbone, changes: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, **where)
+        config = AutoConfig.from_pretrained(backbone.folder, **backbone.hub)
     except (OSError, ValueError) as error:
-        raise BackboneError(f"{folder!r} has no {CONFIG} that loads: {error}") from error
+        raise BackboneError(f"{backbone.folder!r} has no {CONFIG} that loads: {error}") from error
     asked = changes.get("num_labels", config.num_labels)
     if asked != config.num_labels:
         raise ValueError(
-            f"num_labels={asked}, but the exported model {folder!r} gives {config.num_labels} scores a pair; "
-            "change the float32 model and export it again"
+            f"num_labels={asked}, but the exported model {backbone.folder!r} gives a pair "
+            f"{config.num_labels} scores; change the float32 model and export it again"
         )
     return config
 
 
-def _read_int8(path: str, config: Any) -> Any:
+def _load_int8(path: str, config: Any) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import AutoModelForSequenceClassification
@@ -316,21 +271,58 @@ def _read_int8(path: str, config: Any) -> Any:
         return put_weights(model, load_file(path)).eval()
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise BackboneError(
-            f"the int8 weights {path!r} could not be loaded: {reason}; export the model again"
-        ) from error
+        raise BackboneError(f"cannot load the int8 weights {path!r}: {reason}; export the model again") from error
 
 
-def save_weights(model: Any, folder: Path, new: dict[str, Any], **options: Any) -> None:
-    """What `loading.save_weights` writes, or the file that the model's backend reads, with the configuration."""
-    kind = backend_of(model)
-    if kind == "torch":
-        save_torch_weights(model, folder, new, **options)
+# --- tokenizer, saving ----------------------------------------------------------------------------
+
+
+def load_tokenizer(backbone: Backbone, tokenizer_kwargs: dict[str, Any], config: Any) -> Any:
+    """Load the tokenizer; raises `ValueError` if it has no padding token that the model knows."""
+    from transformers import AutoTokenizer
+
+    folder, options = backbone.folder, {"config": config, **tokenizer_kwargs}
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **backbone.hub, **options)
+    except (OSError, ValueError) as error:
+        if backbone.is_folder:
+            raise BackboneError(f"the folder {folder!r} has no tokenizer that loads: {error}") from error
+        raise explain_missing(folder, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of no files
+        raise BackboneError(f"the tokenizer of {folder!r} has no vocabulary: tokenizer.json or vocab.txt is missing")
+    known = getattr(config, "vocab_size", None) or len(tokenizer)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:
+        missing = tokenizer.pad_token_id is None
+        what = "no padding token" if missing else "a padding token that its model does not know"
+        choice = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        raise ValueError(
+            f"the tokenizer of {folder!r} has {what}; choose one, "
+            f'for example tokenizer_kwargs={{"pad_token": {choice!r}}}'
+        )
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
+def save_weights(model: Any, backend: str, folder: Path, new: dict[str, Any], **options: Any) -> None:
+    """Write a model's weights and configuration, in the form that its backend reads.
+
+    new: weights that the base model lacks; raises `ValueError` if an adapter does not hold them
+    """
+    if is_wrapped(model):
+        base = model.active_peft_config.base_model_name_or_path or ""
+        if Path(base).parent.name == MINILM_PACKAGE:  # a name that means the same on other machines
+            base = MINILM_HUB
+        save_adapter(model, folder, os.path.abspath(base) if os.path.isdir(base) else base, new, **options)
+        return
+    if backend == "torch":
+        model.save_pretrained(folder, **options)
         return
     model.config.save_pretrained(folder)
-    path = folder / EXPORTS[kind]
+    path = folder / EXPORTS[backend]
     path.parent.mkdir(exist_ok=True)
-    if kind == "int8":
+    if backend == "int8":
         from safetensors.torch import save_file
 
         save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, path)

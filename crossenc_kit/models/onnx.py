@@ -1,19 +1,17 @@
-"""A classifier in an ONNX file, run by onnxruntime, that stands where a Hugging Face model stands.
+"""A classifier in an ONNX file: torch writes it, onnxruntime runs it in place of a Hugging Face model.
 
-A classifier of torch becomes a graph in an ONNX file, in float32 or int8.
+torch's newer exporter follows the model's own code with sizes left open (`torch.export`); the older
+one records a single run, and every choice that depends on a size would be frozen. So the graph takes
+batches of any size and length. Its attention is written out, which onnxruntime runs faster than
+torch's fused operation translated to ONNX.
 
-The exporter is torch's newer one, which follows the model's own code with sizes left open (`torch.export`). The older
-one records a single run, and what that run decided by its sizes would hold for all. The graph takes batches of any size
-and length; its attention is written out, which onnxruntime runs faster than torch's own operation put into ONNX.
-
-An int8 layer (see quantization.py) becomes QuantizeLinear with a scale for each row, MatMulInteger, and two scales: the
-scores are those of the int8 model of torch, but for ties of rounding.
+An int8 layer (see `int8`) becomes QuantizeLinear with a scale per row, MatMulInteger and two scales.
+Its scores equal those of the int8 model in torch, except where rounding ties.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import os
 import warnings
@@ -28,24 +26,25 @@ import torch
 from torch import Tensor, nn
 
 from crossenc_kit.errors import BackboneError, need
+from crossenc_kit.files import file_sha256
 from crossenc_kit.models.int8 import LARGEST, TINY, Int8Linear, int8_linear
 
 FIELDS = ("input_ids", "attention_mask", "token_type_ids")
-# Adding and normalising in one step is slower than in two here: 0.61 against 0.54 s for the same pairs.
-SLOW = ["SkipLayerNormFusion"]
-OPSET = 20  # the first with GELU in one operation
-LIMIT = 2**31  # bytes
-MIDDLE = 128  # of unsigned numbers: onnxruntime multiplies unsigned by signed, signed by signed ten times as slowly
+SLOW = ["SkipLayerNormFusion"]  # 0.61 s with it, 0.54 s without it for the same pairs
+OPSET = 20  # the first with GELU as one operation
+LIMIT = 2**31  # bytes: protobuf's
+# The zero point of unsigned numbers: signed by signed is ten times as slow in onnxruntime.
+MIDDLE = 128
 
 
 class OnnxClassifier(nn.Module):
-    """The graph of a file: `model(input_ids=..., attention_mask=...).logits`, float32 `(B, C)` without gradients.
+    """The graph of a file, called as `model(input_ids=..., attention_mask=...).logits` `(B, C)`.
 
-    A batch is cut into runs of equal length, so that the graph sees no padding: a pair's score does not depend on its
-    company. The session has one thread; `predict` runs as many batches at a time as there are cores.
+    A batch is cut into runs of equal length, so that the graph sees no padding and a pair's score
+    does not depend on the rest. The session has one thread: `predict` runs one batch per core.
     """
 
-    sha256: Tensor
+    sha256: Tensor  # (32,) of the file, so that two models can be told apart by their buffers
 
     def __init__(self, path: str | os.PathLike, config: Any, provider: str = "CPUExecutionProvider"):
         super().__init__()
@@ -53,8 +52,8 @@ class OnnxClassifier(nn.Module):
         self.session = open_session(self.path, provider)
         self.wanted = [given.name for given in self.session.get_inputs()]
         self._check(config.num_labels)
-        digest = hashlib.sha256(self.path.read_bytes()).digest()  # what tells one model's weights from another's
-        self.register_buffer("sha256", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        digest = bytearray.fromhex(file_sha256(self.path))
+        self.register_buffer("sha256", torch.frombuffer(digest, dtype=torch.uint8))
         self.eval()
 
     def _check(self, num_labels: int) -> None:
@@ -62,11 +61,11 @@ class OnnxClassifier(nn.Module):
         outputs = {output.name: output.shape for output in self.session.get_outputs()}
         labels = outputs.get("logits", [None])[-1]
         if unknown or "logits" not in outputs or (isinstance(labels, int) and labels != num_labels):
-            told = f"inputs {', '.join(self.wanted)}, outputs {', '.join(outputs)}"
-            told += f", {labels} scores a pair" if isinstance(labels, int) else ""
+            has = f"inputs {', '.join(self.wanted)}, outputs {', '.join(outputs)}"
+            has += f", {labels} scores per pair" if isinstance(labels, int) else ""
             raise BackboneError(
-                f"{str(self.path)!r} is no classifier of pairs with num_labels={num_labels}: it has {told}; "
-                f"expected inputs of {', '.join(FIELDS)} and the output logits"
+                f"{str(self.path)!r} does not classify pairs with num_labels={num_labels}: it has "
+                f"{has}; expected inputs among {', '.join(FIELDS)} and the output logits"
             )
 
     def forward(
@@ -74,7 +73,7 @@ class OnnxClassifier(nn.Module):
     ) -> SimpleNamespace:
         segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         batch = dict(zip(FIELDS, (input_ids, attention_mask, segments), strict=True))
-        sizes = attention_mask.sum(1)
+        sizes = attention_mask.sum(1)  # (B,)
         logits = torch.empty(len(sizes), self.config.num_labels)
         for size in sizes.unique().tolist():
             rows = sizes == size
@@ -93,14 +92,14 @@ class OnnxClassifier(nn.Module):
 
 
 def open_session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
-    """A session of one thread; raises `BackboneError` where onnxruntime cannot open the file."""
+    """Open a session of one thread; raises `BackboneError` if onnxruntime cannot read the file."""
     runtime = need("onnxruntime", f"the ONNX model {str(path)!r}")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
     try:
         return runtime.InferenceSession(os.fspath(path), options, providers=[provider], disabled_optimizers=SLOW)
-    except Exception as error:  # a kind of its own for each reason, without a common one of its own
+    except Exception as error:  # onnxruntime has a class for each reason, and no common one
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(
             f"onnxruntime cannot open {str(path)!r} ({path.stat().st_size} bytes): {reason}; export the model again"
@@ -108,54 +107,59 @@ def open_session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
 
 
 def write_onnx(model: Any, path: Path, sample: dict[str, Tensor]) -> Path:
-    """Write a sequence classifier, float32 or int8, as `path`; the model stays as it is.
+    """Write a sequence classifier, float32 or int8, to `path`; the model stays as it is.
 
-    `sample`: two or more padded pairs of several tokens, whose fields (`input_ids`, ...) become the graph's inputs; its
-    output is `logits` `(B, C)`. Raises `ImportError` without the packages, `ValueError` where torch cannot export it.
+    sample: two or more padded pairs `(B, T)`, whose fields become the inputs; the output is
+        `logits` `(B, C)`
+
+    Raises `ImportError` without the packages, `ValueError` if torch cannot export the model.
     """
-    need_exporter()
+    for package in ("onnx", "onnxscript"):
+        need(package, "the export to ONNX")
     size = sum(weight.nbytes for weight in model.state_dict().values())
     if size >= LIMIT:
         raise ValueError(
-            f"the weights have {size / 1e9:.1f} GB, and an ONNX file holds less than 2; take a smaller model"
+            f"the weights have {size / 1e9:.1f} GB, but an ONNX file holds less than 2; take a smaller model"
         )
     whole = copy.deepcopy(model).eval()
     if hasattr(whole, "set_attn_implementation"):
         whole.set_attn_implementation("eager")
-    for module in whole.modules():
-        if isinstance(module, Int8Linear):
-            module.operation = _operation()
-    names = [name for name in FIELDS if name in sample]
-    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    quantized = [module for module in whole.modules() if isinstance(module, Int8Linear)]
+    for module in quantized:
+        module.operation = _operation()
+    table = {torch.ops.crossenc_kit.int8_linear.default: _as_onnx} if quantized else None
     try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                _Logits(whole),
-                tuple(sample[name] for name in names),
-                input_names=names,
-                output_names=["logits"],
-                dynamic_shapes={"fields": tuple({0: batch, 1: tokens} for _ in names)},
-                custom_translation_table={torch.ops.crossenc_kit.int8_linear.default: _as_onnx}
-                if _int8(whole)
-                else None,
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
+        program = _export(_Logits(whole), {name: sample[name] for name in FIELDS if name in sample}, table)
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())[:300]
         raise ValueError(
             f"torch cannot export {type(model).__name__} to ONNX ({type(cause).__name__}: {reason}); "
-            "use the model as it is, or backend='int8' where the packed pass takes it"
+            "use the model as it is, or backend='int8' if the packed pass takes it"
         ) from error
-    assert program is not None
     path.write_bytes(_without_traces(program.model_proto).SerializeToString())
     return path
 
 
+def _export(model: nn.Module, sample: dict[str, Tensor], table: dict[Any, Any] | None) -> Any:
+    """Run torch's exporter with open sizes; `table` translates operations of our own."""
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    with _quiet(), torch.no_grad():
+        return torch.onnx.export(
+            model,
+            tuple(sample.values()),
+            input_names=list(sample),
+            output_names=["logits"],
+            dynamic_shapes={"fields": tuple({0: batch, 1: tokens} for _ in sample)},
+            custom_translation_table=table,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+
+
 def _without_traces(model: Any) -> Any:
-    """The graph without the lines of code that each operation came from, which name folders of this machine."""
+    """Remove the source lines of each operation: they name folders of this machine."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -173,19 +177,9 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(FIELDS, fields, strict=False))).logits
 
 
-def need_exporter() -> None:
-    """Raise `ImportError` with the command that installs what torch's exporter needs."""
-    for package in ("onnx", "onnxscript"):
-        need(package, "the export to ONNX")
-
-
-def _int8(model: Any) -> bool:
-    return any(isinstance(module, Int8Linear) for module in model.modules())
-
-
 @cache
 def _operation() -> Any:
-    """`int8_linear` as one operation, which the exporter leaves whole."""
+    """Register `int8_linear` as one operation, which the exporter leaves whole."""
 
     @torch.library.custom_op("crossenc_kit::int8_linear", mutates_args=())
     def operation(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, factor: Tensor | None) -> Tensor:
@@ -199,7 +193,7 @@ def _operation() -> Any:
 
 
 def _as_onnx(input: Any, weight: Any, scale: Any, bias: Any = None, factor: Any = None) -> Any:
-    """`int8_linear` in operations of ONNX; input `(B, T, in)` or `(B, in)`."""
+    """Write `int8_linear` in ONNX operations, for inputs `(B, T, in)` or `(B, in)`."""
     import onnxscript
 
     op: Any = onnxscript.opset20
@@ -208,7 +202,8 @@ def _as_onnx(input: Any, weight: Any, scale: Any, bias: Any = None, factor: Any 
         input = op.Mul(input, factor)
     rows = op.Reshape(input, op.Constant(value_ints=[-1, size_in]))
     largest = op.ReduceMax(op.Abs(rows), op.Constant(value_ints=[-1]), keepdims=0)
-    row = op.Mul(op.Max(largest, op.Constant(value_float=TINY)), op.Constant(value_float=1 / LARGEST))  # (B T,)
+    largest = op.Max(largest, op.Constant(value_float=TINY))
+    row = op.Mul(largest, op.Constant(value_float=1 / LARGEST))  # (B T,)
     middle = op.Cast(op.Constant(value_int=MIDDLE), to=2)  # 2: uint8
     whole = op.QuantizeLinear(rows, row, op.Expand(middle, op.Shape(row)), axis=0)
     product = op.Cast(op.MatMulInteger(whole, weight, middle), to=1)  # 1: float32
@@ -221,13 +216,13 @@ def _as_onnx(input: Any, weight: Any, scale: Any, bias: Any = None, factor: Any 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of its own parts; errors stay."""
-    told = logging.getLogger("torch.onnx")
-    level = told.level
-    told.setLevel(logging.ERROR)
+    """Silence the exporter's notes on its own parts; errors stay."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        told.setLevel(level)
+        logger.setLevel(level)

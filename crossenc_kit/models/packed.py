@@ -1,13 +1,13 @@
 """The forward pass without padding.
 
-The tokens of all pairs of a batch lie end to end in one `(T_total, H)` matrix: every linear layer,
-normalisation and activation works on useful tokens only. Attention needs the pairs apart; pairs of
-equal length are stacked, so it needs no mask. A head that reads only the first token of each pair
-needs the last layer's queries, output and feed-forward for that token only (its keys and values for
-all): the rest of the last layer is pruned. Both steps are exact, forward and backward.
+The tokens of all pairs in a batch lie end to end in one `(T_total, H)` matrix, so every linear
+layer, normalisation and activation works on useful tokens only. Attention must keep the pairs
+apart; pairs of equal length are stacked, and then it needs no mask. The head reads only the first
+token of each pair, so the last layer needs keys and values for all tokens, but queries, output and
+feed-forward only for the first ones: the rest is pruned. Both steps are exact, forward and backward.
 
-BERT (and MiniLM), RoBERTa, XLM-R, ELECTRA and DistilBERT run packed; every other architecture runs
-through its own `forward` on padded batches. LoRA's layers stand inside of these, and run packed with them.
+BERT (and MiniLM), RoBERTa, XLM-R, ELECTRA and DistilBERT run packed, with LoRA's layers inside if
+there are any. Every other architecture runs through its own `forward` on padded batches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from crossenc_kit.models.adapters import unwrap
 from crossenc_kit.models.products import FastProducts, missing_rows
 from crossenc_kit.models.tokens import Tokens
 
@@ -45,31 +44,31 @@ class Layer(NamedTuple):
     value: nn.Module
     heads: int
     dropout: float
-    attention_output: Callable[[Tensor, Tensor], Tensor]  # (attended, residual) -> (T, H)
-    feed_forward: Callable[[Tensor], Tensor]  # with its residual and norm
+    attention_output: Callable[[Tensor, Tensor], Tensor]  # attended, residual (T, H) -> (T, H)
+    feed_forward: Callable[[Tensor], Tensor]  # (T, H) -> (T, H), with its residual and norm
 
 
 class Parts(NamedTuple):
     """A sequence classifier taken apart for the packed pass."""
 
-    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor]  # (ids, segments, positions) (1, T) -> (1, T, H)
+    # ids, segments, positions, each (1, T) -> (1, T, H)
+    embed: Callable[[Tensor, Tensor | None, Tensor], Tensor]
     layers: list[Layer]
     head: Callable[[Tensor], Tensor]  # first tokens (B, H) -> (B, C)
     first_position: int
-    pad_id: int | None  # families that number positions by counting non-padding ids
+    pad_id: int | None  # if the family numbers positions by counting ids other than this one
 
 
 def can_pack(model: Any) -> bool:
-    """Whether the model (a Hugging Face sequence classifier, perhaps with an adapter) has a packed forward pass."""
+    """Tell whether a Hugging Face sequence classifier has a packed forward pass."""
     config = model.config
-    if type(unwrap(model)).__name__ not in CLASSES or getattr(config, "is_decoder", False):
+    if type(model).__name__ not in CLASSES or getattr(config, "is_decoder", False):
         return False
     return getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
 
 
 def take_apart(model: Any) -> Parts:
-    """The parts of a model for which `can_pack` is true."""
-    model = unwrap(model)
+    """Name the parts of a model for which `can_pack` is true."""
     config, encoder = model.config, model.base_model
     if config.model_type == "distilbert":
         return _distilbert_parts(model, encoder)
@@ -124,36 +123,34 @@ def _distilbert_layer(layer: Any) -> Layer:
 
 
 def forward(model: Any, tokens: Tokens, rows: np.ndarray, pad: Padding, *, path: str = "pruned") -> Tensor:
-    """Raw scores `(B, C)` of the given rows, in their order, by the fastest exact path.
+    """Score some rows by the fastest exact path: raw scores `(B, C)`, in the order of the rows.
 
-    `model` is a Hugging Face sequence classifier in train or eval mode; gradients flow. `path`: to measure what each
-    step brings, "packed" computes the whole last layer, and "padded" pads, as every architecture that cannot be packed
-    does in any case. The scores are the same.
+    model: a Hugging Face sequence classifier without a wrapper, in any mode; gradients flow
+    path: to measure each step, "packed" computes the whole last layer and "padded" pads, which
+        architectures that cannot be packed always do; the scores are the same
     """
     if path not in PATHS:
         raise ValueError(f"unknown path={path!r}; choose from {', '.join(PATHS)}")
     recompute = model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-    with nullcontext() if recompute else FastProducts():  # what is computed twice must be computed alike
+    # Checkpointed layers run twice, and the second run, in `backward`, is outside of this context.
+    with nullcontext() if recompute else FastProducts():
         if path != "padded" and can_pack(model):
             parts = take_apart(model)
-            order = np.argsort(-tokens.lengths[rows], kind="stable")
+            order = np.argsort(-tokens.lengths[rows], kind="stable")  # (B,)
             inputs = pack(tokens, rows[order], parts.first_position, model.device)
             if parts.pad_id is None or not bool((inputs.ids == parts.pad_id).any()):
-                scores = _packed_forward(model, parts, inputs, recompute, path == "pruned")
+                scores = _packed_forward(model, parts, inputs, recompute, path == "pruned")  # (B, C)
                 return scores[torch.as_tensor(np.argsort(order), device=scores.device)]
         return model(**pad_batch(tokens, rows, pad, model.device)).logits
 
 
 class Packed(NamedTuple):
-    """A packed batch: `ids`, `segments`, `positions` are `(1, T_total)`; `sizes` the pairs' lengths.
+    """A packed batch. It may end in a few tokens that no pair reads: see `products`."""
 
-    T_total may exceed the sum of `sizes` by a few tokens at the end, which no pair reads: see `products`.
-    """
-
-    ids: Tensor
-    segments: Tensor | None
-    positions: Tensor
-    sizes: list[int]
+    ids: Tensor  # (1, T_total)
+    segments: Tensor | None  # (1, T_total)
+    positions: Tensor  # (1, T_total)
+    sizes: list[int]  # B lengths in tokens
     first: Tensor  # (B,) where each pair starts
 
 
@@ -161,10 +158,10 @@ def pack(tokens: Tokens, rows: np.ndarray, first_position: int, device: Any) -> 
     """Put the pairs `rows` (sorted by length) end to end, positions starting anew at each."""
     pairs = [tokens.pair(row) for row in rows]
     sizes = tokens.lengths[rows]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])  # (B,)
     positions = np.arange(int(sizes.sum())) - np.repeat(starts, sizes) + first_position
     spare = missing_rows(len(positions)) if torch.device(device).type == "cpu" else 0
-    every = np.concatenate([ids for ids, _ in pairs])
+    every = np.concatenate([ids for ids, _ in pairs])  # (sum of sizes,)
     columns = [np.append(every, [every[0]] * spare), np.append(positions, [first_position] * spare), starts]
     ids, positions_, first = (torch.as_tensor(column, dtype=torch.long, device=device) for column in columns)
     segments = None
@@ -186,8 +183,8 @@ def _packed_forward(model: Any, parts: Parts, inputs: Packed, recompute: bool, p
 
 
 def _layer_forward(layer: Layer, hidden: Tensor, sizes: list[int], first: Tensor | None, training: bool) -> Tensor:
-    """One layer on `(T_total, H)`; where `first` is given, only those rows come out: `(B, H)`."""
-    asked = hidden if first is None else hidden[first]
+    """Run one layer on `(T_total, H)`; with `first` `(B,)`, only those rows come out, `(B, H)`."""
+    asked = hidden if first is None else hidden[first]  # (T_total, H) or (B, H)
     query, key, value = layer.query(asked), layer.key(hidden), layer.value(hidden)
     dropout = layer.dropout if training else 0.0
     attend = attend_by_length if hidden.device.type == "cpu" else attend_padded
@@ -198,9 +195,9 @@ def _layer_forward(layer: Layer, hidden: Tensor, sizes: list[int], first: Tensor
 def attend_by_length(
     query: Tensor, key: Tensor, value: Tensor, sizes: list[int], heads: int, dropout: float, first_only: bool
 ) -> Tensor:
-    """Attention within each pair, one call for each run of pairs of equal length: no mask, no padding.
+    """Attend within each pair, one call per run of pairs of equal length: no mask, no padding.
 
-    `key`, `value`: `(T_total, H)`; `query` the same, or `(B, H)` with `first_only`. Returns query's shape.
+    `key`, `value` are `(T_total, H)`, `query` and the result too, or `(B, H)` with `first_only`.
     """
     outputs = []
     pair = start = 0
@@ -217,7 +214,7 @@ def attend_by_length(
         attended = scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         outputs.append(attended.transpose(1, 2).reshape(-1, query.shape[-1]))
         pair, start = pair + count, stop
-    if not first_only and start < len(query):  # rows that fill up the matrix
+    if not first_only and start < len(query):  # the spare rows at the end
         outputs.append(query.new_zeros(len(query) - start, query.shape[-1]))
     return torch.cat(outputs)
 
@@ -225,23 +222,24 @@ def attend_by_length(
 def attend_padded(
     query: Tensor, key: Tensor, value: Tensor, sizes: list[int], heads: int, dropout: float, first_only: bool
 ) -> Tensor:
-    """The same attention in one call with a mask: fewer, larger kernels, for accelerators.
+    """Do the same in one call with a mask: fewer and larger kernels, for accelerators.
 
-    Only attention sees the padding; the linear layers, which are most of the work, do not.
+    Only attention sees padding; the linear layers, which are most of the work, do not.
     """
     lengths = torch.tensor(sizes, device=key.device)
     mask = torch.arange(max(sizes), device=key.device) < lengths[:, None]  # (B, T)
 
-    def spread(part: Tensor) -> Tensor:
+    def spread(part: Tensor) -> Tensor:  # (T_total, H) -> (B, heads, T, H / heads)
         full = part.new_zeros(len(sizes), max(sizes), part.shape[-1])
         full = full.masked_scatter(mask[..., None], part)
         return full.view(len(sizes), -1, heads, part.shape[-1] // heads).transpose(1, 2)
 
-    q = query.view(len(sizes), 1, heads, -1).transpose(1, 2) if first_only else spread(query)
+    one_each = (len(sizes), 1, heads, -1)
+    q = query.view(one_each).transpose(1, 2) if first_only else spread(query)
     attended = scaled_dot_product_attention(
         q, spread(key), spread(value), attn_mask=mask[:, None, None, :], dropout_p=dropout
     ).transpose(1, 2)
-    rows = attended.reshape(len(sizes), -1, query.shape[-1])
+    rows = attended.reshape(len(sizes), -1, query.shape[-1])  # (B, T or 1, H)
     return rows[:, 0] if first_only else rows[mask]
 
 
@@ -254,17 +252,18 @@ class Padding(NamedTuple):
 
 
 def padding_of(model: Any, tokenizer: Any) -> Padding:
-    """The tokenizer's padding, on the side where it changes no score.
+    """Choose the tokenizer's padding, on the side where it changes no score.
 
-    That is the right, whatever the tokenizer's own side: positions then count from a pair's first token, as
-    they do without padding. Models that read the last position (XLNet) have relative ones, and the left.
+    That is the right, whatever the tokenizer says: positions then count from a pair's first token,
+    as they do without padding. Models that read the last position (XLNet) have relative positions,
+    and are padded on the left.
     """
     side = "left" if getattr(model.config, "summary_type", None) == "last" else "right"
     return Padding(tokenizer.pad_token_id, tokenizer.pad_token_type_id, side)
 
 
 def pad_batch(tokens: Tokens, rows: np.ndarray, pad: Padding, device: Any) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and perhaps `token_type_ids`, each `(B, T)`, for `model(**batch)`."""
+    """Build `input_ids`, `attention_mask` and perhaps `token_type_ids`, each `(B, T)`."""
     longest = int(tokens.lengths[rows].max())
     ids = np.full((len(rows), longest), pad.id, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)

@@ -1,11 +1,12 @@
-"""Matrix products on a CPU: on AMD processors oneDNN multiplies float32, elsewhere MKL does, as torch has it.
+"""Matrix products on a CPU: oneDNN multiplies float32 on AMD processors; elsewhere MKL does, as usual.
 
-torch multiplies float32 with MKL, which keeps to 256-bit instructions on a processor that is not Intel's. oneDNN,
-which torch brings too, uses the 512-bit ones: on a Zen 5 core 260 against 115 GFLOP/s, forward and backward
-(`python tests/benchmarks/products.py`). Both round in float32; their sums differ by the order of the terms.
+torch multiplies float32 with MKL, which keeps to 256-bit instructions on processors of other makers
+than Intel. oneDNN, which torch also brings, uses the 512-bit ones: on a Zen 5 core 260 instead of
+115 GFLOP/s, forward and backward (`python tests/benchmarks/products.py`). Both round in float32;
+their sums differ only by the order of the terms.
 
-oneDNN makes a program for each shape that it meets, in some milliseconds, and keeps it. So the number of rows is
-rounded up to a multiple of `ROWS`, with rows of zeros: few shapes, and memory that does not grow with every batch.
+oneDNN compiles a kernel for each new shape, which takes milliseconds, and keeps it. So the number of
+rows is rounded up to a multiple of `ROWS`: few shapes, and memory does not grow with every batch.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-ROWS = 64
+ROWS = 64  # few shapes, and at most 63 rows wasted beside about 1,000 tokens
 
 
 class FastProducts(TorchFunctionMode):
-    """A context in which every float32 `linear` on the CPU goes the faster way, whichever module calls it."""
+    """A context that takes every float32 `linear` on the CPU the faster way, whoever calls it."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -37,7 +38,7 @@ class FastProducts(TorchFunctionMode):
 def _is_ours(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     tensors = (input, weight) if bias is None else (input, weight, bias)
     plain = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.layout == torch.strided for t in tensors)
-    large = input.dim() > 1 and input.numel() >= ROWS * input.shape[-1] > 0  # fewer rows are no work to speak of
+    large = input.dim() > 1 and input.numel() >= ROWS * input.shape[-1] > 0  # else not worth it
     wanted = plain and large and weight.dim() == 2 and weight.numel() > 0
     allowed = bool(torch.backends.mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
     return wanted and allowed and has_faster_product()
@@ -45,21 +46,25 @@ def _is_ours(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 
 @cache
 def has_faster_product() -> bool:
-    """Whether the processor is AMD's, with 512-bit instructions, and this torch has oneDNN's product."""
+    """Tell whether this is an AMD processor with 512-bit instructions, and torch has oneDNN."""
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return there and torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in _processor()
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return there and wide and "AuthenticAMD" in _processor()
 
 
 def _processor() -> str:
-    """Who made the processor, as the system says it."""
+    """Return what the system says of the processor, its maker included."""
     import platform
 
     listed = Path("/proc/cpuinfo")
-    return listed.read_text(encoding="utf-8", errors="replace")[:4096] if listed.is_file() else platform.processor()
+    if not listed.is_file():
+        return platform.processor()
+    return listed.read_text(encoding="utf-8", errors="replace")[:4096]  # the first core will do
 
 
 def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    rows = input.reshape(-1, input.shape[-1])  # (..., in) -> (N, in): a view made within _Linear may not be changed
+    # Reshaped here, since autograd forbids changing a view that was made inside `_Linear`.
+    rows = input.reshape(-1, input.shape[-1])  # (..., in) -> (N, in)
     tracked = any(t is not None and t.requires_grad for t in (input, weight, bias))
     product = _Linear.apply if tracked and torch.is_grad_enabled() else _product
     found = product(_round_up(rows), weight, bias)
@@ -67,18 +72,18 @@ def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def missing_rows(rows: int) -> int:
-    """How many rows a matrix lacks to a multiple of `ROWS`, where the faster product wants one; else none."""
+    """Count the rows a matrix lacks to a multiple of `ROWS`; 0 if the faster product is not used."""
     return -rows % ROWS if has_faster_product() else 0
 
 
 def _round_up(rows: Tensor) -> Tensor:
-    """`rows` `(N, in)` with rows of zeros up to a multiple of `ROWS`."""
+    """Add rows of zeros to `(N, in)`, up to a multiple of `ROWS`."""
     lacks = -len(rows) % ROWS
     return torch.cat([rows, rows.new_zeros(lacks, rows.shape[1])]) if lacks else rows
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`input @ weight.T + bias` for input `(N, in)`, weight `(out, in)`, by oneDNN."""
+    """Compute `input @ weight.T + bias` by oneDNN, for input `(N, in)` and weight `(out, in)`."""
     return _operation()(input, weight, bias, "none", [], None)
 
 
@@ -88,7 +93,7 @@ def _operation() -> Callable[..., Tensor]:
 
 
 class _Linear(torch.autograd.Function):
-    """`linear` on `(N, in)` with the gradients dX = dY W, dW = dY^T X, db = sum of dY, each by the same product."""
+    """`linear` on `(N, in)`; its gradients dX = dY W and dW = dY^T X use the same product."""
 
     @staticmethod
     def forward(context: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]

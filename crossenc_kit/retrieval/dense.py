@@ -50,7 +50,7 @@ def encoder(
     """
     from transformers import AutoModel, AutoTokenizer
 
-    folder = find_backbone(name)
+    folder = find_backbone(name).folder
     try:
         with quiet_transformers():
             tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()

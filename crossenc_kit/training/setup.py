@@ -179,7 +179,7 @@ def prepare(
     import torch
 
     check_config(config)
-    check_trainable(model.model)
+    check_trainable(model)
     known = find_loss(loss)
     data_of = train_data if callable(train_data) else None
     data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)

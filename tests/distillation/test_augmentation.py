@@ -222,7 +222,7 @@ class TestBiEncoder:
         peer = pytest.importorskip("sentence_transformers")
         from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-        body = Transformer(find_backbone("tiny"))
+        body = Transformer(find_backbone("tiny").folder)
         model = peer.SentenceTransformer(modules=[body, Pooling(64, "mean")], device="cpu")
         pairs = [("a cat", "a dog", 1.0), ("the sea", "old sun", -1.0)]
 

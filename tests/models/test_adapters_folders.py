@@ -188,5 +188,5 @@ def test_a_new_head_that_the_adapter_holds(tmp_path, family):
 def test_two_adapters_are_not_one(adapted, tmp_path):
     model = adapted()
     model.model.add_adapter("second", LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
-    with pytest.raises(ValueError, match="holds one adapter, with the name 'default'; this model has: default, second"):
+    with pytest.raises(ValueError, match="holds one adapter, named 'default'; this model has: default, second"):
         model.save_pretrained(tmp_path / "adapter")

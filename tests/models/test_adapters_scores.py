@@ -80,7 +80,7 @@ def test_an_adapter_that_adds_tokens_runs_through_its_wrapper(adapted):
     assert not packed.can_pack(model.model)
     alone = [plain_scores(model.model.eval(), "bert", [pair])[0, 0].item() for pair in SHORT]
     assert_equal(model.predict(SHORT, activation_fn="identity"), np.array(alone, dtype=np.float32))
-    with pytest.raises(ValueError, match="of the kind PROMPT_TUNING adds no matrices to the weights and cannot be"):
+    with pytest.raises(ValueError, match="of the kind PROMPT_TUNING adds nothing to the weights and cannot be"):
         merge_adapters(model)
 
 

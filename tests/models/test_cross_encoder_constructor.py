@@ -82,7 +82,11 @@ def test_both_spellings_warn_and_the_later_counts():
         ({"model_name_or_path": "tiny", "lables": 3}, TypeError, "unexpected argument 'lables'"),
         ({}, TypeError, "needs a model: a folder, a hub name, 'minilm' or 'tiny'"),
         ({"model_name_or_path": "tiny", "num_labels": 0}, ValueError, "num_labels must be at least 1, got 0"),
-        ({"model_name_or_path": "tiny", "max_length": 257}, ValueError, "max_length=257, but .* positions for 256"),
+        (
+            {"model_name_or_path": "tiny", "max_length": 257},
+            ValueError,
+            "max_length=257, .* for only 256",
+        ),
         ({"model_name_or_path": "tiny", "activation_fn": "no.such"}, ValueError, "not part of torch.nn"),
         ({"model_name_or_path": "tiny", "activation_fn": 3}, TypeError, "a function or the name of one, got 3"),
     ],

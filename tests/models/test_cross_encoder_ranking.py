@@ -84,5 +84,5 @@ def test_what_cannot_be_ranked_together(model, three):
         model.rank_many(["a", "b"], [["c"]])
     with pytest.raises(DataError, match="got one string"):
         model.rank_many("a", [["c"]])
-    with pytest.raises(ValueError, match="ranking needs one score a pair, this model has num_labels=3"):
+    with pytest.raises(ValueError, match="ranking needs one score per pair; this model has num_labels=3"):
         three.rank("a", ["b"])

@@ -178,6 +178,6 @@ def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, monkeypat
 
 def test_a_device_that_is_not_there(model):
     for device in ("nope", "cuda:99", torch.device("cuda:99")):
-        with pytest.raises(ValueError, match=f"there is no device '{device}' on this machine; choose from cpu"):
+        with pytest.raises(ValueError, match=f"this machine has no device '{device}'; choose from cpu"):
             model.to(device)
     assert str(model.to("cpu").device) == "cpu"

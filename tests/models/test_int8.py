@@ -183,7 +183,7 @@ def test_an_architecture_without_the_packed_pass(tmp_path):
     from families import save_classifier
 
     save_classifier(tmp_path / "deberta", "deberta-v2")
-    with pytest.raises(ValueError, match="DebertaV2ForSequenceClassification does not: export it as 'onnx-int8'"):
+    with pytest.raises(ValueError, match="DebertaV2ForSequenceClassification cannot: export it as 'onnx-int8'"):
         CrossEncoder(tmp_path / "deberta", backend="int8")
 
 
@@ -197,11 +197,11 @@ def test_damaged_int8_weights(plain, tmp_path, damage):
     CrossEncoder(plain, backend="int8").save_pretrained(tmp_path / "fast")
     file = tmp_path / "fast/model_int8.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(BackboneError, match=r"int8 weights .* could not be loaded: .*export the model again"):
+    with pytest.raises(BackboneError, match=r"cannot load the int8 weights .*: .*export the model again"):
         CrossEncoder(tmp_path / "fast")
 
 
 def test_another_number_of_labels(plain, tmp_path):
     CrossEncoder(plain, backend="int8").save_pretrained(tmp_path / "fast")
-    with pytest.raises(ValueError, match=r"num_labels=3, but the exported model .* gives 1 scores a pair"):
+    with pytest.raises(ValueError, match=r"num_labels=3, but the exported model .* gives a pair 1 scores"):
         CrossEncoder(tmp_path / "fast", num_labels=3)

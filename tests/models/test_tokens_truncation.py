@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crossenc_kit.errors import DataError, TruncationWarning
 from crossenc_kit.models.cross_encoder import CrossEncoder
-from crossenc_kit.models.settings import SETTINGS, find_rule
+from crossenc_kit.models.settings import SBERT_CONFIG, find_rule
 from crossenc_kit.models.tokens import only_second, tokenize, without_room
 
 KINDS = ["wordpiece", "no segments", "bytes", "unigram"]
@@ -81,8 +81,8 @@ def test_a_tokenizer_that_cuts_at_the_start(monkeypatch):
 def test_a_query_that_leaves_no_room_is_an_error_that_says_what_to_do():
     pairs = [("a", "b"), (QUERY, "b"), (QUERY, LONG)]
     message = (
-        r"row 1: the first text has 7 tokens, and max_length=8 has room for 5 of a pair, .* \(2 of 3 pairs\); "
-        'take a longer max_length, shorten the text, or use truncation="longest_first"'
+        r"row 1: the first text has 7 tokens, but max_length=8 has room for 5 in a pair, .* \(2 of 3 pairs\); "
+        'raise max_length, shorten the text, or use truncation="longest_first"'
     )
     with pytest.raises(DataError, match=message):
         tokenize(tokenizer("wordpiece"), pairs, 8, "only_second")
@@ -117,7 +117,7 @@ def test_a_saved_model_keeps_its_rule(folder, tmp_path):
     assert model.truncation == "only_second"
     model.truncation = "longest_first"
     model.save_pretrained(tmp_path / "model")
-    assert not (tmp_path / "model" / SETTINGS).exists()
+    assert not (tmp_path / "model" / SBERT_CONFIG).exists()
     model.truncation = "only_second"
     model.save_pretrained(tmp_path / "model")
     assert CrossEncoder(tmp_path / "model", device="cpu").truncation == "only_second"
@@ -143,7 +143,7 @@ def test_from_sentence_transformers_and_to_it(folder, tmp_path):
 
 
 def test_rules_that_there_are_not(folder, tmp_path):
-    with pytest.raises(ValueError, match="no truncation 'only_first'; there is longest_first and only_second"):
+    with pytest.raises(ValueError, match="unknown truncation 'only_first'; choose longest_first or only_second"):
         CrossEncoder("tiny", truncation="only_first")
     for known, rule in ((True, "longest_first"), ("only_second", "only_second")):
         assert find_rule(None, {"processing_kwargs": {"text": {"truncation": known}}}) == rule

