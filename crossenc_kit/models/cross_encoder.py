@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit.data.documents import Documents, rank_candidates
+from crossenc_kit.data.documents import Documents, Hits, rank_candidates
 from crossenc_kit.data.pairs import Pairs, as_text_pairs
 from crossenc_kit.errors import TruncationWarning
 from crossenc_kit.files import replace_folder
@@ -65,6 +65,8 @@ class CrossEncoder:
 
     Raises `BackboneError` if the model cannot be loaded, `ValueError` if the tokenizer has no padding.
     """
+
+    _head: tuple[Any, bool]  # the writes to the weights, and `untrained_head` after them
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class CrossEncoder:
         self._model = model
         # What runs: the classifier inside the wrapper of an adapter whose layers it holds.
         self.network = unwrap(model) if hasattr(model, "peft_config") else model
-        self._head: tuple[Any, bool] = (None, False)  # the writes, and `untrained_head` after them
+        self._head = (None, False)
 
     @property
     def config(self) -> Any:
@@ -306,7 +308,7 @@ class CrossEncoder:
         top_k: int | None = None,
         return_documents: bool = False,
         **predict_options: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> Hits:
         """Order documents from best to worst: `[{"corpus_id": index, "score": float, "text": ...}]`.
 
         documents: texts, `{id: text}`, or dicts, whose id and metadata then go into the hits
@@ -324,7 +326,7 @@ class CrossEncoder:
         top_k: int | None = None,
         return_documents: bool = False,
         **predict_options: Any,
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[Hits]:
         """Rank the own K documents of each of Q queries in one go; raw scores break ties."""
         if self.num_labels != 1:
             raise ValueError(f"ranking needs one score per pair; this model has num_labels={self.num_labels}")
