@@ -71,7 +71,7 @@ def test_rank_many_is_rank_for_each_query(model, monkeypatch):
         ("q", "one document", {}, DataError, "got one string; put it in a list"),
         ("q", ["a", None], {}, DataError, "row 1, text 1: the text is missing"),
         (None, ["a"], {}, DataError, "row 0, text 0: the text is missing"),
-        ("q", ["a"], {"top_k": -1}, ValueError, "top_k must not be negative, got -1"),
+        ("q", ["a"], {"top_k": -1}, ValueError, "top_k must be at least 0, got -1"),
     ],
 )
 def test_what_cannot_be_ranked(model, query, documents, options, error, message):
