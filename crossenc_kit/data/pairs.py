@@ -192,9 +192,8 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray | None) -> None:
         return
     if labels.ndim > 1 and labels.shape[1] - len(names) not in (0, 1, len(names)):
         raise DataError(f"the labels have {labels.shape[1]} columns, but there are {len(names)} label_names")
-    unknown = np.flatnonzero(~np.isin(labels, range(len(names)))) if labels.ndim == 1 else ()
-    if len(unknown):
-        row = unknown[0]
+    if labels.ndim == 1 and not (fits := np.isin(labels, range(len(names)))).all():
+        row = int(np.flatnonzero(~fits)[0])
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
         raise DataError(f"pair {row}: the label is {labels[row]:g}; expected {known} (-1 is none: drop the row)")
 
