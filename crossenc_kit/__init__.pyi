@@ -13,9 +13,7 @@ from . import plots as plots
 from . import retrieval as retrieval
 from . import sentence_transformers as sentence_transformers
 from . import training as training
-from .data.candidates import margins_as_pairs as margins_as_pairs
 from .data.candidates import read_candidates as read_candidates
-from .data.candidates import triples_as_pairs as triples_as_pairs
 from .data.classification import read_duplicates as read_duplicates
 from .data.classification import read_mrpc as read_mrpc
 from .data.classification import read_nli as read_nli

@@ -1,8 +1,6 @@
 """The public names of the room `data`."""
 
-from .candidates import margins_as_pairs as margins_as_pairs
 from .candidates import read_candidates as read_candidates
-from .candidates import triples_as_pairs as triples_as_pairs
 from .classification import read_duplicates as read_duplicates
 from .classification import read_mrpc as read_mrpc
 from .classification import read_nli as read_nli

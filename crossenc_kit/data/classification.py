@@ -1,23 +1,16 @@
-"""Published data sets of pairs with classes: where they are stored, their columns, and the habits of their files.
+"""Pairs with classes: natural language inference, duplicate questions, paraphrases, answers.
 
-SNLI and MultiNLI have empty cells at the end of a line, Quora quotes texts, GLUE has rows of Quora's cut in two.
-Everything else is a table as in `tables`: JSON Lines, TSV without quoting, CSV.
-
-Pairs with classes: natural language inference, duplicate questions, paraphrases, answers to questions.
-
-The table of tasks in `published` says where each is stored, how its columns are called and what its numbers
-stand for; one function reads them all. Labels become the indices of `label_names`, and the notes say
-what was dropped.
+The table of tasks at the end says where each data set is stored, how its columns are called and
+what its numbers stand for; one function reads them all. Files are tables as in `tables`, but for
+two habits: SNLI and MultiNLI leave empty cells out at the end of a line, and Quora quotes texts.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,20 +21,21 @@ from crossenc_kit.data.pairs import Pairs, check_text
 from crossenc_kit.data.sources import SPLITS, Layout, find_source
 from crossenc_kit.data.tables import first_line, header, lines_of, read_table
 from crossenc_kit.errors import DataError
+from crossenc_kit.scorers import warn_at_call
 
-QUORA_IDS = ("id", "qid1", "qid2")
 ANNOTATOR = re.compile(r"label\d")  # the labels of single annotators, after the columns that matter
 NO_LABEL = ("-", "hidden")  # the annotators of SNLI and MultiNLI did not agree; MultiNLI's test sets. On the hub: -1
 NumberedRows = list[tuple[int, Mapping[str, Any] | None]]  # line or row, its columns; None for a broken row
 
 
 class Task(NamedTuple):
-    """Where pairs with classes are stored, and how they are read.
+    """Say where pairs with classes are stored, and how they are read.
 
-    `texts`: the two text columns of each published form, `labels`: the label columns; the first that is there
-    is taken. `classes`: what 0, 1, ... stand for on the hub. `in_files`: whether they stand for the same in
-    files; where files hold names, numbers are ambiguous. `broken`: the left columns of forms whose publisher
-    is known to have left broken rows in.
+    texts: the two text columns of each published form; the first that is there counts
+    labels: the label column, likewise
+    classes: what 0, 1, ... stand for on the hub
+    in_files: numbers in files stand for the same (if files hold names, numbers are ambiguous)
+    broken: left columns of the forms whose publisher is known to have left broken rows in
     """
 
     layout: Layout
@@ -52,62 +46,40 @@ class Task(NamedTuple):
     broken: tuple[str, ...] = ()
 
 
-def read_published(path: str | os.PathLike, encoding: str = "utf-8") -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    """Yield (line number from 1, row) of a file of labelled pairs; the row is None where Quora's file is broken.
-
-    Raises `DataError` naming file and line for any other row that cannot be used.
-    """
+def read_published(path: str | os.PathLike, encoding: str = "utf-8") -> Iterable[tuple[int, Any]]:
+    """Yield (line number, row) of a file of labelled pairs; the row is None if Quora's file is broken there."""
     names = first_line(path, encoding).split("\t")
     if {"question1", "question2"} <= set(names):
-        return read_quora(path, encoding)
+        return _read_quora(path, encoding)
     return _read_annotated(path, encoding) if ANNOTATOR.fullmatch(names[-1]) else read_table(path, encoding)
 
 
-def read_quora(path: str | os.PathLike, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, str] | None]]:
-    """Rows of Quora's quora_duplicate_questions.tsv, and of GLUE's train.tsv and dev.tsv that were cut from it.
+def _read_quora(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, dict[str, str] | None]]:
+    """Read Quora's quora_duplicate_questions.tsv and GLUE's train.tsv and dev.tsv, line by line.
 
-    Quora quotes a text with a quote, a tab or a line break as in CSV. In GLUE's copies the two lines of such a
-    row may stand apart, with too few cells and a quote that stays open: read as CSV, it would take in all the
-    rows up to the next quote. A row is therefore what begins with the ids, and the lines up to the next such
-    line; what does not give all the cells is None.
+    Quora quotes a text with a quote or a tab as in CSV. Some rows have a line break in a text, which
+    GLUE even shuffled apart: their lines lack cells, and are None. (Read as CSV, a quote that stays
+    open would take in all rows up to the next quote.)
     """
     lines = lines_of(path, encoding)
     names = header(next(lines)[1].split("\t"), path)
-    begins = re.compile(r"\d+\t" * sum(name in QUORA_IDS for name in names[: len(QUORA_IDS)]))
-    record: list[str] = []
-    begun = 2
     for number, line in lines:
-        if record and (begins.match(line) or not begins.match(record[0])):  # the latter: ids of another form
-            yield from _quora_rows(names, record, begun)
-            record = []
-        begun = begun if record else number
-        record.append(line)
-    if record:
-        yield from _quora_rows(names, record, begun)
+        forms = (_unquoted(line), line.split("\t"))  # a quote may be only a character
+        cells = next((cells for cells in forms if len(cells) == len(names)), None)
+        if line:
+            yield number, dict(zip(names, cells, strict=True)) if cells else None
 
 
-def _quora_rows(names: list[str], record: list[str], begun: int) -> Iterator[tuple[int, dict[str, str] | None]]:
-    """The row that some lines are, and None for every line that is left over or fits nowhere."""
-    first = _unquoted(record[0])
-    whole = _unquoted("\n".join(record)) if record[1:] else first
-    plain = record[0].split("\t")  # a quote may be only a character
-    cells = next((cells for cells in (first, whole, plain) if len(cells) == len(names)), None)
-    yield begun, dict(zip(names, cells, strict=True)) if cells else None
-    if cells is not whole:
-        yield from ((begun + more, None) for more, line in enumerate(record[1:], 1) if line)
-
-
-def _unquoted(text: str) -> list[str]:
-    """The cells of one row with quoting as in CSV; none where its quotes do not match."""
+def _unquoted(line: str) -> list[str]:
+    """Split a line with quoting as in CSV; empty if its quotes do not match."""
     try:
-        rows = [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True) if cells]
+        return next(csv.reader([line], delimiter="\t", strict=True), [])
     except csv.Error:
         return []
-    return rows[0] if len(rows) == 1 else []
 
 
 def _read_annotated(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of the tab-separated files of SNLI and MultiNLI: most pairs have fewer than five annotators."""
+    """Read tab-separated files of SNLI and MultiNLI: most pairs have fewer than five annotators."""
     lines = lines_of(path, encoding)
     names = header(next(lines)[1].split("\t"), path)
     needed = sum(not ANNOTATOR.fullmatch(name) for name in names)
@@ -127,48 +99,44 @@ def read_nli(
     classes: Sequence[str] | None = None,
     encoding: str = "utf-8",
 ) -> Pairs:
-    """Premises and hypotheses of a split with labels `(N,)` int64, the indices of `label_names`.
+    """Read premises and hypotheses of a split; labels `(N,)` int64 are indices of `label_names`.
 
-    `source`: None (see `find_data`); a folder, or one with a subfolder nli, snli, multinli, mnli, snli_1.0 or
-    multinli_1.0, that holds the JSON Lines or tab-separated files of SNLI or MultiNLI, GLUE's *.tsv, or
-    <split>.jsonl(.gz) with premise, hypothesis and label; a file; a `datasets.Dataset` (its own split is used)
-    or `DatasetDict`; the name "org/name" of a hub data set. `split`: train, dev or validation (of MultiNLI the
-    matched one), matched, mismatched, test. The order of `label_names` is that of the published NLI
-    cross-encoders of sentence-transformers; other models have another, so compare by name.
+    The default order is that of the NLI cross-encoders of sentence-transformers. Rows without a gold
+    label ("-", on the hub -1) are dropped; pairs that come with different labels are kept and warned of.
 
-    Rows without a gold label ("-", on the hub -1) are dropped and counted in the notes; where no row has one, the
-    pairs are unlabelled. Pairs that come twice with different labels are kept, named in the notes and warned of.
-    Other columns become tags, but for the syntax trees. Numbers as labels mean 0 entailment, 1 neutral,
-    2 contradiction on the hub, unless the data set names its classes; in a file they are ambiguous: give the
-    file's order as `classes`. Raises `DataError` naming file, line and column for an empty text and for a label
-    that is none of `label_names`.
+    source: None (see `find_data`); a file, or a folder (or its subfolder nli, snli, multinli, mnli, ...) in a
+        published form of SNLI, MultiNLI or GLUE; a data set or a dictionary of them; "org/name" on the hub
+    split: train, dev or validation (of MultiNLI the matched one), matched, mismatched, test
+    classes: the meaning of numbers in a file, for example ("entailment", "neutral", "contradiction")
+
+    Raises `DataError` naming file, line and column of an empty text or an unknown label.
     """
     return _read(NLI, source, split, label_names, classes, encoding)
 
 
 def read_duplicates(source: Any = None, split: str = "train", *, encoding: str = "utf-8") -> Pairs:
-    """Pairs of Quora questions with labels `(N,)` int64: 0 not duplicate, 1 duplicate.
+    """Read pairs of Quora questions; labels `(N,)` int64 are 0 not duplicate, 1 duplicate.
 
-    `source` as in `read_nli`, with duplicates/<split>.jsonl(.gz) (text1, text2, label), GLUE's QQP, or Quora's
-    quora_duplicate_questions.tsv, which has no splits: all of it is train. A few rows of Quora's are broken (no
-    text, or cut in two at a line break); in its file, in GLUE's and on the hub they are dropped and counted in the
-    notes. In the first form such a row raises `DataError`.
+    Quora's own file has no splits: all of it is train. Its broken rows (no text, or a line break in
+    one) are dropped and counted in the notes, as are those in GLUE's copy and on the hub.
+
+    source: as in `read_nli`, with duplicates/<split>.jsonl(.gz), GLUE's QQP, or quora_duplicate_questions.tsv
     """
     return _read(DUPLICATES, source, split, DUPLICATES.classes, None, encoding)
 
 
 def read_mrpc(source: Any = None, split: str = "train", *, encoding: str = "utf-8") -> Pairs:
-    """Sentence pairs of the Microsoft Research Paraphrase Corpus, labels `(N,)` int64: 0 not_equivalent, 1 equivalent.
+    """Read the Microsoft Research Paraphrase Corpus; labels are 0 not_equivalent, 1 equivalent.
 
-    `source` as in `read_nli`, with msr_paraphrase_train.txt and msr_paraphrase_test.txt, or GLUE's MRPC.
+    source: as in `read_nli`, with msr_paraphrase_train.txt and msr_paraphrase_test.txt, or GLUE's MRPC
     """
     return _read(MRPC, source, split, MRPC.classes, None, encoding)
 
 
 def read_qnli(source: Any = None, split: str = "train", *, encoding: str = "utf-8") -> Pairs:
-    """Questions and sentences, labels `(N,)` int64: 0 entailment (the sentence holds the answer), 1 not_entailment.
+    """Read questions and sentences; labels are 0 entailment (the sentence answers), 1 not_entailment.
 
-    `source` as in `read_nli`, with GLUE's QNLI.
+    source: as in `read_nli`, with GLUE's QNLI
     """
     return _read(QNLI, source, split, QNLI.classes, None, encoding)
 
@@ -176,7 +144,7 @@ def read_qnli(source: Any = None, split: str = "train", *, encoding: str = "utf-
 def _read(
     task: Task, source: Any, split: str, names: Sequence[str], classes: Sequence[str] | None, encoding: str
 ) -> Pairs:
-    """The pairs of a task; only the readers above call this (the warning points at who called them)."""
+    """Read a split of a task."""
     origin, found = find_source(source, task.layout, SPLITS.get(split, (split,)))
     place, every, trees = _rows(found, encoding)
     columns = list(dict.fromkeys(name for _, row in every for name in row or ()))
@@ -202,16 +170,16 @@ def _read(
     texts = [[row[name] for _, row in kept] for name in (left, right)]
     for clash in _clashes(texts, labels, [f"{unit} {n}" for n, _ in kept], names):
         notes.append(clash)
-        warnings.warn(f"{origin}: {clash}", stacklevel=3)
+        warn_at_call(f"{origin}: {clash}")
     tags = {name: [row.get(name) for _, row in kept] for name in columns if name not in (left, right, target)}
     known = labels if labels.size else None
     return Pairs(texts[0], texts[1], known, tags=tags, notes=tuple(notes), label_names=tuple(names))
 
 
 def _rows(found: Any, encoding: str) -> tuple[str, NumberedRows, list[str]]:
-    """What stands before a row's number in a message, the numbered rows, and the columns left out of them.
+    """Read all rows: what precedes a row's number in messages, the numbered rows, and the columns left out.
 
-    The syntax trees are left out: nobody scores them, and they are most of SNLI and MultiNLI.
+    Syntax trees are left out: nobody scores them, and they are most of SNLI and MultiNLI.
     """
     inside = isinstance(found, Path)
     rows: NumberedRows = []
@@ -225,7 +193,7 @@ def _rows(found: Any, encoding: str) -> tuple[str, NumberedRows, list[str]]:
 
 
 def _used_columns(task: Task, columns: list[str], origin: str, split: str) -> tuple[str, str, str | None]:
-    """The columns with the texts and the label; the label's may be missing in a test split, as in GLUE's."""
+    """Find the columns of texts and label; a test split may lack the label, as GLUE's do."""
     texts = next((pair for pair in task.texts if set(pair) <= set(columns)), None)
     if texts is None:
         forms = " or ".join(f"{left}, {right}" for left, right in task.texts)
@@ -244,7 +212,7 @@ def _complete(
     place: str,
     forgiving: bool,
 ) -> tuple[list[tuple[int, Mapping[str, Any]]], list[int]]:
-    """The rows with both texts, and the numbers of broken ones; these raise `DataError` unless `forgiving`."""
+    """Split rows into those with both texts and broken ones, which raise `DataError` unless `forgiving`."""
     kept = []
     broken = []
     for number, row in rows:
@@ -264,7 +232,7 @@ def _filled(cell: Any) -> bool:
 
 
 def _codes(task: Task, found: Any, target: str | None) -> tuple[str, ...]:
-    """What the numbers of a label column stand for: its own names, else the published order; () where ambiguous."""
+    """Say what numbers of a label column mean: its own names, else the published order; () if ambiguous."""
     features = getattr(found, "features", None) or {}
     if hasattr(features.get(target), "names"):
         return tuple(features[target].names)
@@ -272,7 +240,7 @@ def _codes(task: Task, found: Any, target: str | None) -> tuple[str, ...]:
 
 
 def _decoder(task: Task, names: Sequence[str], codes: Sequence[str]) -> Callable[[Any, str], int | None]:
-    """A function of a label and where it stands: its index in `names`, or None for no gold label."""
+    """Make a function of a label and where it stands: its index in `names`, or None for no gold label."""
     known = {_plain(name): index for index, name in enumerate(names)}
 
     def decode(value: Any, where: str) -> int | None:
@@ -295,7 +263,7 @@ def _decoder(task: Task, names: Sequence[str], codes: Sequence[str]) -> Callable
 
 
 def _whole_number(value: Any) -> int | None:
-    """A label that is a whole number, also as text, bool or float; else None."""
+    """Read a label that is a whole number, also as text, bool or float; else return None."""
     if hasattr(value, "tolist"):  # numpy, torch
         value = value.tolist()
     if isinstance(value, str):
@@ -305,7 +273,7 @@ def _whole_number(value: Any) -> int | None:
 
 @cache
 def _plain(name: str) -> str:
-    """A class's name without regard to case, spaces, "_" and "-": GLUE writes not_duplicate."""
+    """Spell a class's name without case, "_" and "-": GLUE writes not_duplicate."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
@@ -317,7 +285,7 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _clashes(texts: list[list[str]], labels: np.ndarray, places: list[str], names: Sequence[str]) -> list[str]:
-    """How many pairs come more than once with different labels, and the first of them; nothing where there is none."""
+    """Say how many pairs come with different labels, and name the first; empty if there are none."""
     if not labels.size:
         return []
     first: dict[tuple[str, ...], int] = {}

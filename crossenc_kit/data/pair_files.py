@@ -1,6 +1,7 @@
-"""Files of pairs as streams: read through once to check every row, then block by block, never held whole.
+"""Files of pairs: read whole into `Pairs`, or checked once and then read block by block.
 
-JSON Lines, TSV and CSV, gzipped or not, and parquet, told apart by what is in them.
+JSON Lines, TSV and CSV, gzipped or not, and parquet are told apart by their content. Blocks serve
+files that do not fit into memory.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossenc_kit.data.pairs import TARGET_COLUMNS, Pairs, check_label, check_text
-from crossenc_kit.data.tables import is_parquet, parquet_schema, read_parquet, read_table, rows_of_file
+from crossenc_kit.data.tables import is_parquet, open_parquet, read_parquet, read_table, rows_of_file
 from crossenc_kit.errors import DataError, need
 from crossenc_kit.files import dumps, file_sha256, file_stamp
 
-# What the values of a kept column are, and pyarrow's name for it; JSON holds what is none of these, or a mixture.
+# Python types of a kept column and pyarrow's names for them; others, and mixtures, become JSON.
 KINDS = {bool: "bool_", int: "int64", float: "float64", str: "string"}
 AS_STORED = "as stored"  # the type that a parquet file gives
 ID_COLUMN = re.compile(r"(.*[_\- ]|q|d|doc|p|pair|prompt|s|gu|uu)?(id|idx|index)\d?", re.IGNORECASE)
@@ -40,10 +41,11 @@ Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where the row stood, the row)
 
 @dataclass(frozen=True)
 class PairFile:
-    """A file of N pairs whose every row has two texts.
+    """Describe a checked file of N pairs.
 
-    `left`, `right`: the columns with the texts. `kinds`: kept columns and what their values are, see `KINDS`.
-    `stamp`: size and time of the last change, by which a file that changes under the reader is seen.
+    left, right: the columns with the texts
+    kinds: the kept columns and what their values are, see `KINDS`
+    stamp: size and time of the last change, which tell whether the file changed since
     """
 
     path: str
@@ -55,21 +57,21 @@ class PairFile:
     stamp: tuple[int, int]
 
     def plan(self) -> dict[str, Any]:
-        """What tells this input from another one: its bytes, and what is read of it."""
+        """Tell this input from any other: its bytes, and what is read of it."""
         columns = {"left": self.left, "right": self.right, "kept": self.kinds, "encoding": self.encoding}
         return {"sha256": file_sha256(self.path), "rows": self.rows, **columns}
 
     def column_type(self, name: str) -> Any:
-        """The type (of pyarrow's) of a kept column: the same in every part of the file."""
-        if self.kinds[name] == AS_STORED:
-            return parquet_schema(self.path).field(name).type
-        return getattr(
-            need("pyarrow.parquet", "writing parquet"), self.kinds[name] if self.kinds[name] != "json" else "string"
-        )()
+        """Return the pyarrow type of a kept column, the same in every part of the file."""
+        kind = self.kinds[name]
+        if kind == AS_STORED:
+            with open_parquet(self.path) as file:
+                return file.schema_arrow.field(name).type
+        return getattr(need("pyarrow", "writing parquet"), "string" if kind == "json" else kind)()
 
 
 class Block(NamedTuple):
-    """Rows of a file, from number `start` (from 0): their texts, and the values of the kept columns."""
+    """Rows of a file from number `start` (from 0): their texts, and the values of the kept columns."""
 
     start: int
     texts: list[tuple[str, str]]
@@ -82,84 +84,74 @@ def check_pairs(
     keep: Sequence[str] = (),
     encoding: str = "utf-8",
 ) -> PairFile:
-    """Read a file through and check that every row has two texts; `columns` are found as `read_pairs` finds them.
+    """Read a file through and check that every row has two texts.
 
-    Raises `DataError` naming file and line of the first row that cannot be used, and how many there are; the
-    columns that there are where one is missing.
+    columns: the two text columns; left out, they are found as in `read_pairs`
+    keep: other columns that a block carries along
+
+    Raises `DataError` naming file and line of the first row that cannot be used, and how many there are.
     """
     stamp = file_stamp(path)
-    names = list(dict.fromkeys(keep))
-    rows = numbered_rows(path, encoding)
+    unit, numbered = rows_of_file(path, partial(read_table, encoding=encoding))
+    rows = iter(numbered)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path}: the file has no rows")
     sides = text_columns(list(first[1]), first[1], columns, path)
-    first_bad, bad, count = "", 0, 0
-    seen: dict[str, set[str]] = {name: set() for name in names}
+    wrong, bad, count = "", 0, 0
+    seen: dict[str, set[str]] = {name: set() for name in keep}
     for number, row in itertools.chain([first], rows):
         count += 1
         if not all(type(row.get(side)) is str for side in sides):
-            first_bad, bad = first_bad or _why_bad(row, sides, where(path, number)), bad + 1
-        for name in names:
+            wrong, bad = wrong or _what_is_wrong(row, sides, f"{path}, {unit} {number}"), bad + 1
+        for name, kinds in seen.items():
             if name in row:
-                seen[name].add(_kind(row[name]))
+                kinds.add(_kind(row[name]))
     if bad:
-        raise DataError(first_bad + (f" ({bad} of {count} rows have no two texts)" if bad > 1 else ""))
-    missing = [name for name in names if not seen[name]]
-    if missing:
+        raise DataError(wrong + (f" ({bad} of {count} rows have no two texts)" if bad > 1 else ""))
+    if missing := [name for name, kinds in seen.items() if not kinds]:
         raise DataError(f"{path}: no column {missing[0]!r} to keep; the columns are {', '.join(first[1])[:200]}")
     stored = is_parquet(path)
-    kinds = {name: AS_STORED if stored else _common(seen[name]) for name in names}
-    return PairFile(os.fspath(path), encoding, count, *sides, kinds, stamp)
+    kinds_of = {name: AS_STORED if stored else _common(kinds) for name, kinds in seen.items()}
+    return PairFile(os.fspath(path), encoding, count, *sides, kinds_of, stamp)
 
 
-def _why_bad(row: Mapping[str, Any], sides: Sequence[str], place: str) -> str:
+def _what_is_wrong(row: Mapping[str, Any], sides: Sequence[str], place: str) -> str:
     try:
         for side in sides:
             check_text(row.get(side), f"{place}, column {side!r}")
     except DataError as error:
         return str(error)
-    return f"{place}: expected two texts"  # a kind of string that is not quite one
+    return f"{place}: expected two texts"  # a subclass of str
 
 
 def _kind(value: Any) -> str:
-    """What a value of a text file is: one of `KINDS`, json, or none for a missing one."""
+    """Name what a value is: one of `KINDS`, "json", or "none" if it is missing."""
     if value is None:
         return "none"
-    if type(value) is int and not -(2**63) <= value < 2**63:
+    if type(value) is int and not -(2**63) <= value < 2**63:  # too large for int64
         return "json"
     return KINDS.get(type(value), "json")
 
 
 def _common(kinds: set[str]) -> str:
-    """The one kind that holds all values of a column."""
+    """Find the one kind that holds all values of a column."""
     present = kinds - {"none"} or {"string"}
     if present == {"int64", "float64"}:
         return "float64"
     return present.pop() if len(present) == 1 else "json"
 
 
-def numbered_rows(
-    path: str | os.PathLike, encoding: str = "utf-8", columns: Sequence[str] | None = None
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield (number, row): the line of a text file, the row from 0 of a parquet file, of which `columns` are read."""
-    return read_parquet(path, columns) if is_parquet(path) else read_table(path, encoding)
-
-
-def where(path: str | os.PathLike, number: int) -> str:
-    """A row's place, in words."""
-    return f"{path}, {'row' if is_parquet(path) else 'line'} {number}"
-
-
 def read_blocks(file: PairFile, size: int, wanted: Collection[int]) -> Iterator[tuple[int, Block]]:
-    """Yield (k, block) for the `wanted` k in order: rows k size to (k + 1) size of the file; the last may be shorter.
+    """Yield (k, block) for the `wanted` k in order; block k has rows k size to (k + 1) size.
 
-    Raises `DataError` if the file was changed after it was checked.
+    Raises `DataError` if the file changed after it was checked.
     """
     if not wanted:
         return
     columns = list(dict.fromkeys([file.left, file.right, *file.kinds]))
-    rows = numbered_rows(file.path, file.encoding, columns)
+    stored = is_parquet(file.path)
+    rows = iter(read_parquet(file.path, columns) if stored else read_table(file.path, file.encoding))
     for number in range(max(wanted) + 1):
         chunk = itertools.islice(rows, size)
         if number in wanted:
@@ -182,13 +174,13 @@ def _block(file: PairFile, start: int, rows: Iterable[tuple[int, Mapping[str, An
 
 
 def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> Pairs:
-    """A file of pairs, one a row: JSON Lines, TSV or CSV with a header, each also gzipped, or parquet.
+    """Read a file of pairs, one per row: JSON Lines, TSV or CSV with a header, or parquet.
 
-    The form is told by the first bytes, not by the name. `columns` names the two texts; left out, they are a
-    usual pair of names (sentence1, sentence2; query, document; ...), else the first two columns that hold texts
-    and are neither a target nor an id. The first of `label`, `labels`, `score`, `scores` becomes the labels
-    `(N,)` or `(N, C)`, or a tag if its values are names; all other columns become tags. The notes say which
-    columns were used.
+    The first of `label`, `labels`, `score`, `scores` becomes the labels `(N,)` or `(N, C)`, or a tag
+    if its values are names; all other columns become tags. The notes say which columns were used.
+
+    columns: the two text columns; left out, they are a usual pair of names (sentence1, sentence2;
+        query, document; ...), else the first two with texts that are neither a target nor an id
     """
     unit, found = rows_of_file(path, partial(read_table, encoding=encoding))
     rows = [(f"{path}, {unit} {number}", row) for number, row in found]
@@ -201,13 +193,13 @@ def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, en
     if target and all(_is_name(row.get(target)) for _, row in rows):
         notes.append(f"{target!r} holds names, not numbers: kept as a tag")
         target = None
-    labels = _labels(rows, target)
+    labels = labels_in(rows, target)
     notes += [f"labels from column {target!r}"] if target else []
-    return _table(rows, left, right, target, labels, notes)
+    return pairs_in(rows, (left, right), target, labels, notes)
 
 
-def _labels(rows: Sequence[tuple[str, Mapping]], target: str | None) -> np.ndarray | None:
-    """The target column as finite numbers, `(N,)` or `(N, C)`."""
+def labels_in(rows: Sequence[tuple[str, Mapping]], target: str | None) -> np.ndarray | None:
+    """Read the target column as finite numbers, `(N,)` or `(N, C)`; None without such a column."""
     if target is None:
         return None
     labels = [_number(row.get(target), f"{where}, column {target!r}") for where, row in rows]
@@ -218,7 +210,7 @@ def _labels(rows: Sequence[tuple[str, Mapping]], target: str | None) -> np.ndarr
 
 
 def _number(value: Any, where: str) -> Any:
-    """A finite number (or a list of them), also from its text."""
+    """Read a finite number (or a list of them), also from its text."""
     if isinstance(value, str):
         try:
             value = int(value) if value.strip().isdigit() else float(value)
@@ -228,7 +220,7 @@ def _number(value: Any, where: str) -> Any:
 
 
 def _is_name(value: Any) -> bool:
-    """True for a text that is no number, such as "entailment"."""
+    """Tell whether a value is a text that is no number, such as "entailment"."""
     if not isinstance(value, str):
         return False
     try:
@@ -238,12 +230,12 @@ def _is_name(value: Any) -> bool:
     return False
 
 
-def _table(
-    rows: Sequence[tuple[str, Mapping]], left: str, right: str, target: str | None, labels: Any, notes: list[str]
+def pairs_in(
+    rows: Sequence[tuple[str, Mapping]], sides: tuple[str, str], target: str | None, labels: Any, notes: list[str]
 ) -> Pairs:
-    """Rows as `Pairs`, with every column that is neither text nor target as a tag."""
-    texts = [[check_text(row.get(name), f"{where}, column {name!r}") for where, row in rows] for name in (left, right)]
-    others = dict.fromkeys(name for _, row in rows for name in row if name not in (left, right, target))
+    """Make `Pairs` of rows, with every column that is neither text nor target as a tag."""
+    texts = [[check_text(row.get(name), f"{where}, column {name!r}") for where, row in rows] for name in sides]
+    others = dict.fromkeys(name for _, row in rows for name in row if name not in (*sides, target))
     tags = {name: [row.get(name) for _, row in rows] for name in others}
     if labels is not None:
         labels = labels.astype(np.int64 if labels.dtype.kind in "bi" else np.float32)
@@ -253,22 +245,16 @@ def _table(
 def text_columns(
     names: list[str], first: Mapping[str, Any], columns: Sequence[str] | None, path: Any
 ) -> tuple[str, str]:
-    """The names of the two text columns."""
+    """Find the two text columns among `names`; `first` is the first row."""
     if columns is not None:
-        missing = [name for name in columns if name not in names]
-        if len(columns) != 2 or isinstance(columns, str) or missing:
+        if len(columns) != 2 or isinstance(columns, str) or not set(columns) <= set(names):
             raise DataError(f"{path}: columns is {columns!r}; expected two of {', '.join(names)}")
         return columns[0], columns[1]
     usual = next((pair for pair in TEXT_COLUMNS if set(pair) <= set(names)), None)
     if usual:
         return usual
-    texts = [
-        name
-        for name in names
-        if name not in TARGET_COLUMNS
-        and not ID_COLUMN.fullmatch(name)
-        and isinstance(first.get(name), (str, type(None)))
-    ]
+    others = [name for name in names if name not in TARGET_COLUMNS and not ID_COLUMN.fullmatch(name)]
+    texts = [name for name in others if isinstance(first.get(name), (str, type(None)))]
     if len(texts) < 2:
         raise DataError(f"{path}: a pair needs two text columns; found {texts} among {', '.join(names)}")
     for name in texts[:2]:

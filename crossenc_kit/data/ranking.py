@@ -1,16 +1,13 @@
-"""Folders with a search collection: BEIR's layout, and that of MS MARCO's passages.
+"""Folders with a search collection (BEIR's layout and MS MARCO's), and their files as streams.
 
-Texts with ids, triples and candidates from files of any size: one row at a time, in memory that stays flat.
-
-Nothing is quoted in the tab-separated files: a `"` is a character of the text. Files may be gzipped. A line that
-cannot be used, or is not in the encoding, is an error naming file and line; `malformed="count"` leaves it out, and a
-warning at the end of the file counts such lines and names the first. A file without lines is a `DataError`.
+Nothing is quoted in the tab-separated files: a `"` is a character of the text. Files may be gzipped.
+A line that cannot be used is an error naming file and line; `malformed="count"` leaves it out, and
+a warning at the end of the file counts such lines and names the first.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Collection as Ids
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from crossenc_kit.data.collection import UNKNOWN, Collection
 from crossenc_kit.data.pairs import check_text
 from crossenc_kit.data.sources import SPLITS, find_data
-from crossenc_kit.data.tables import MalformedLines, first_usable_line, lines_of, usable
+from crossenc_kit.data.tables import MalformedLines, first_line, json_object, lines_of, usable
 from crossenc_kit.data.trec import qrels_and_notes
 from crossenc_kit.errors import DataError, some
 
@@ -50,19 +47,20 @@ def read_ranking(
     malformed: str = "error",
     encoding: str = "utf-8",
 ) -> Collection:
-    """Documents, queries and judgements of a split; the queries are those that the split judges.
+    """Read documents, queries and judgements of a split; the queries are those that it judges.
 
-    `source`: None (see `find_data`), a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) or
-    MS MARCO's (collection.tsv, queries.<split>.tsv, qrels.<split>.tsv), a folder that holds such a one named ranking,
-    rerank_msmarco or msmarco, or the name of a folder of the data folder. `dev` and `validation` are one split.
+    Columns of queries.jsonl other than the text become tags; the notes say what was left out.
 
-    `all_queries` keeps the queries without judgements too. `only_judged` loads only the documents that the split
-    judges, and `document_ids` those and the given ones (the candidates of a run): the corpus is read as a stream, and
-    only they are in memory. Columns of queries.jsonl other than the text become tags.
+    source: None (see `find_data`); a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) or
+        MS MARCO's (collection.tsv, queries.<split>.tsv, qrels.<split>.tsv), one that holds such a folder, or the
+        name of a folder of the data folder
+    all_queries: keep the queries without judgements, too
+    only_judged: load only the documents that the split judges (the corpus is read as a stream)
+    document_ids: load these (the candidates of a run) and the judged ones
+    unknown: "count" leaves out judgements of queries or documents without a text
+    negative_grades: "zero" counts grades below 0 as 0
 
-    Raises `DataError` naming file and line for what cannot be used; `malformed="count"` leaves such lines out.
-    Judgements of queries or documents without a text are an error, or with `unknown="count"` left out. Grades below 0
-    are an error, or with `negative_grades="zero"` 0. The notes count and name all that was left out or changed.
+    Raises `DataError` naming file and line; `malformed="count"` leaves such lines out.
     """
     if unknown not in UNKNOWN:
         raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
@@ -90,7 +88,7 @@ def read_ranking(
 
 
 def find_ranking(source: str | os.PathLike | None = None) -> Path:
-    """The folder that `read_ranking` reads: runs of a collection are in its folder runs/.
+    """Find the folder that `read_ranking` reads; a collection's runs are in its folder runs/.
 
     Raises `DataError` naming the places looked in.
     """
@@ -118,7 +116,7 @@ class Files(NamedTuple):
 
 
 def _files(folder: Path, split: str) -> Files:
-    """The files of a split; raises `DataError` naming those that are there where one is not."""
+    """Find the files of a split; `DataError` names those that are there if one is missing."""
     layout = _layout(folder)
     assert layout is not None  # find_ranking
     documents = _there(folder, layout.documents)
@@ -148,7 +146,7 @@ def _looked() -> str:
 def _known(
     qrels: dict[str, dict[str, Any]], queries: Ids[str], documents: Ids[str], unknown: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The judgements of known queries and documents, and what was left out; as they are where unknown is an error."""
+    """Keep the judgements of known queries and documents, and say what was left out."""
     if unknown == "error":
         return qrels, []  # the Collection raises
     strange = [query for query in qrels if query not in queries]
@@ -163,18 +161,18 @@ def _known(
 
 
 def _absent(given: Ids[str], documents: Ids[str], unknown: str) -> list[str]:
-    """What there is to say of ids that were asked for and are not in the corpus."""
+    """Report ids that were asked for and are not in the corpus."""
     absent = sorted(name for name in given if name not in documents)
     if absent and unknown == "error":
         raise DataError(
             f"{len(absent):,} of {len(given):,} document_ids are not in the corpus: {some(absent)}; "
             'correct them, or leave them out with unknown="count"'
         )
-    return [f"document_ids that the corpus has not: {len(absent):,} ({some(absent)})"] if absent else []
+    return [f"document_ids that the corpus lacks: {len(absent):,} ({some(absent)})"] if absent else []
 
 
 def _tags(queries: dict[str, TextRow]) -> dict[str, dict[str, Any]]:
-    """The other columns of the queries, but for those that are empty throughout (BEIR's metadata)."""
+    """Collect the other columns of the queries, but for those that are empty throughout (BEIR's metadata)."""
     names = dict.fromkeys(name for row in queries.values() for name, value in row.others.items() if value)
     return {name: {q: row.others[name] for q, row in queries.items() if name in row.others} for name in names}
 
@@ -199,12 +197,11 @@ class Candidate(NamedTuple):
 def iter_documents(
     path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8"
 ) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of a corpus or of queries.
+    """Yield (id, text) of a corpus or of queries, in flat memory.
 
-    The file is `id <tab> text` (MS MARCO's collection.tsv, queries.*.tsv) or JSON Lines (BEIR's corpus.jsonl): an `_id`
-    (or id, docid, pid, qid, ...), a `text` (or contents, passage, query), and perhaps a `title`, which is put in front
-    with a space. Malformed: a line without both, an empty id or text. Ids that are there twice are not seen: that would
-    take memory; `read_texts` sees them.
+    The file is `id <tab> text` (MS MARCO) or JSON Lines (BEIR): an `_id` (or id, docid, pid, ...), a
+    `text` (or contents, passage, query), and perhaps a `title`, which is put in front with a space.
+    Ids that come twice are only seen by `read_texts`.
     """
     bad = MalformedLines(path, malformed)
     return _warning((row[:2] for _, row in text_rows(path, bad, encoding)), bad)
@@ -218,10 +215,9 @@ def iter_triples(
     malformed: str = "error",
     encoding: str = "utf-8",
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield (query, positive, negative) of a tab-separated file, MS MARCO's triples.train.small.tsv or qidpidtriples.*.
+    """Yield (query, positive, negative) of MS MARCO's triples.train.small.tsv or qidpidtriples.*.
 
-    The three are as they stand: texts, or ids. `queries` and `documents`, id to text, put texts in the place of ids;
-    an id that they have not is malformed, as is a line that has not three cells or an empty one.
+    queries, documents: `{id: text}`, if the file holds ids; an unknown id is malformed
     """
     bad = MalformedLines(path, malformed)
 
@@ -237,10 +233,7 @@ def iter_triples(
 
 
 def iter_top1000(path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8") -> Iterator[Candidate]:
-    """Yield the `Candidate`s of a tab-separated file `query id, passage id, query, passage`, MS MARCO's top1000.*.
-
-    The lines of a query need not stand together. Malformed: a line that has not four cells, or an empty one.
-    """
+    """Yield the `Candidate`s of MS MARCO's top1000.*; the lines of a query need not stand together."""
     bad = MalformedLines(path, malformed)
 
     def parse(line: str) -> Candidate:
@@ -256,20 +249,20 @@ def read_texts(
     malformed: str = "error",
     encoding: str = "utf-8",
 ) -> dict[str, str]:
-    """Texts by id of a file as `iter_documents` reads it; with `ids` only those, and only those are held in memory.
+    """Read texts by id of a file like `iter_documents`; an id that comes twice is malformed.
 
-    An id that is there a second time is malformed. Ids that the file has not are not in the answer.
+    ids: hold only these in memory; those that the file lacks are not in the answer
     """
     bad = MalformedLines(path, malformed)
     texts = {name: row.text for name, row in rows_by_id(path, bad, ids, encoding).items()}
-    bad.warn(stacklevel=2)
+    bad.warn()
     return texts
 
 
 def rows_by_id(
     path: str | os.PathLike, bad: MalformedLines, ids: Ids[str] | None = None, encoding: str = "utf-8"
 ) -> dict[str, TextRow]:
-    """The rows of `text_rows` by id, of the wanted ids if given; an id that is there a second time is malformed."""
+    """Read the rows of `text_rows` by id, only those of `ids` if given."""
     wanted = ids if ids is None else frozenset(ids)
     found: dict[str, TextRow] = {}
     for number, row in text_rows(path, bad, encoding):
@@ -284,7 +277,7 @@ def rows_by_id(
 
 def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> Iterator[tuple[int, TextRow]]:
     """Yield (line number, row) of a corpus or of queries."""
-    first = first_usable_line(path, encoding)
+    first = first_line(path, encoding)
     lines = _some_lines(path, bad, encoding)
     if first.lstrip().startswith("{"):
         return usable(lines, _json_row, bad)
@@ -294,8 +287,8 @@ def text_rows(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf
 
 
 def _some_lines(path: str | os.PathLike, bad: MalformedLines, encoding: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file that has some."""
-    lines = lines_of(path, encoding, bad.add)
+    """Yield the lines of a file, which must have some."""
+    lines = lines_of(path, encoding, bad)
     first = next((row for row in lines if row[1]), None)
     if first is None and not bad.count:
         raise DataError(f"{path}: the file has no lines")
@@ -308,12 +301,7 @@ def _tsv_row(line: str) -> TextRow:
 
 
 def _json_row(line: str) -> TextRow:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"not JSON ({error}): {line[:60]!r}") from None
-    if not isinstance(row, dict):
-        raise DataError(f"expected a JSON object, got {line[:60]!r}")
+    row = json_object(line)
     key, column = (next((n for n in names if n in row), None) for names in (ID_NAMES, TEXT_NAMES))
     if key is None or column is None:
         wanted = f"an id ({', '.join(ID_NAMES)}) and a text ({', '.join(TEXT_NAMES)})"
@@ -322,9 +310,8 @@ def _json_row(line: str) -> TextRow:
     if not isinstance(name, str) or not name:
         raise DataError(f"the id is {name!r}; expected a string")
     title = check_text(row.get("title") or "", f"id {name!r}, title").strip()
-    text = (
-        f"{title} {check_text(row[column], f'id {name!r}, text')}" if title else check_text(row[column], f"id {name!r}")
-    )
+    text = check_text(row[column], f"id {name!r}, {column}")
+    text = f"{title} {text}" if title else text
     if not text.strip():
         raise DataError(f"the text of id {name!r} is empty")
     return TextRow(name, text, {n: v for n, v in row.items() if n not in (key, column, "title")})
@@ -347,11 +334,11 @@ def _lookup(texts: Mapping[str, str], name: str, kind: str) -> str:
 
 
 def _warning(rows: Iterator[Row], bad: MalformedLines) -> Iterator[Row]:
-    """The rows, and at their end a warning of what was left out."""
+    """Yield the rows, and at their end warn of what was left out."""
     try:
         yield from rows
     finally:
-        bad.warn(stacklevel=2)
+        bad.warn()
 
 
 LAYOUTS = (  # BEIR, MS MARCO

@@ -1,18 +1,19 @@
-"""Files and hub data sets become pairs: STS-B in each of its published forms, and any file of pairs.
+"""STS-B in its published forms: pairs of sentences with a similarity score.
 
-A row that cannot be used is an error naming file, line and column; what was done to the labels is in the notes.
+A row that cannot be used is an error naming file, line and column; the notes say how scores became
+labels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossenc_kit.data.pair_files import Rows, _labels, _table
+from crossenc_kit.data.pair_files import labels_in, pairs_in
 from crossenc_kit.data.pairs import TARGET_COLUMNS, Pairs
 from crossenc_kit.data.sources import SPLITS, Layout, find_source
 from crossenc_kit.data.tables import first_line, header, read_table, read_tsv
@@ -23,14 +24,15 @@ STS_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentenc
 
 
 def read_sts(source: Any = None, split: str = "train", *, highest: float = 5.0, encoding: str = "utf-8") -> Pairs:
-    """Sentence pairs of `split` with a similarity label in 0..1, `(N,)` float32; the notes say how it was scaled.
+    """Read sentence pairs of a split with similarity labels in 0..1, `(N,)` float32: score / highest.
 
-    label = score / highest; a column whose largest score is at most 1 is taken as already 0..1 and left
-    as it is. `source`: None (see `find_data`); a folder or file with the publisher's sts-*.csv, GLUE's
-    *.tsv or JSON Lines, the folder being it or its subfolder sts, stsb, STS-B or stsbenchmark; a
-    `datasets.Dataset` (its own split is used) or `DatasetDict`; the name "org/name" of a hub data set.
-    Columns other than sentence1, sentence2 and the target become tags; `dev` and `validation` are one
-    split. A file without scores, or with -1 for every one (GLUE's hidden labels), gives unlabelled pairs.
+    A column whose largest score is at most 1 is left as it is. Columns other than sentence1,
+    sentence2 and the target become tags. Without scores, or if each is -1 (GLUE's hidden labels),
+    the pairs are unlabelled.
+
+    source: None (see `find_data`); a file, or a folder (or its subfolder sts, stsb, STS-B, stsbenchmark) with the
+        publisher's sts-*.csv, GLUE's *.tsv or JSON Lines; a data set or a dictionary of them; "org/name" on the hub
+    split: train, dev (or validation), test; a `datasets.Dataset` is its own split
 
     Raises `DataError` naming file, line and column for a score that is no number or outside 0..highest.
     """
@@ -46,23 +48,23 @@ def read_sts(source: Any = None, split: str = "train", *, highest: float = 5.0, 
         raise DataError(f"{origin}: no column {' or '.join(missing)}; the columns are {', '.join(names)[:200]}")
     target = next((name for name in ("score", *TARGET_COLUMNS) if name in names), None)
     labels, scaled = _similarities(rows, target, highest)
-    return _table(rows, "sentence1", "sentence2", target, labels, [f"from {origin}", scaled])
+    return pairs_in(rows, ("sentence1", "sentence2"), target, labels, [f"from {origin}", scaled])
 
 
-def _sts_rows(source: Any, split: str, encoding: str) -> tuple[str, Rows]:
-    """Where an STS split comes from, in words, and its rows."""
+def _sts_rows(source: Any, split: str, encoding: str) -> tuple[str, Iterator[tuple[str, Mapping[str, Any]]]]:
+    """Find an STS split: where it comes from, in words, and (where, row) of its rows."""
     splits = SPLITS.get(split, (split,))
     origin, found = find_source(source, STS, splits)
     if not isinstance(found, Path):
         return origin, ((f"row {index}", row) for index, row in enumerate(found))
-    rows: Rows = ((f"{found}, line {number}", row) for number, row in _read_sts_file(found, encoding))
+    rows = ((f"{found}, line {number}", row) for number, row in _read_sts_file(found, encoding))
     if source and Path(source).expanduser() == found:  # one file may hold all splits (sentence-transformers')
-        rows = (pair for pair in rows if pair[1].get("split", split) in splits)
+        rows = ((where, row) for where, row in rows if row.get("split", split) in splits)
     return origin, rows
 
 
-def _read_sts_file(path: Path, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows of any published form; surplus cells (the source columns of some rows) are left out."""
+def _read_sts_file(path: Path, encoding: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    """Read rows of any published form; surplus cells (the source columns of some rows) are left out."""
     first = first_line(path, encoding).split("\t")
     if len(first) < 3:
         return read_table(path, encoding)
@@ -72,8 +74,8 @@ def _read_sts_file(path: Path, encoding: str) -> Iterator[tuple[int, Mapping[str
 
 
 def _similarities(rows: Sequence[tuple[str, Mapping]], target: str | None, highest: float) -> tuple[Any, str]:
-    """Labels in 0..1, and what was done to the scores."""
-    scores = _labels(rows, target)
+    """Scale scores to labels in 0..1, and say how."""
+    scores = labels_in(rows, target)
     if scores is None:
         return None, "no score column: unlabelled"
     if scores.ndim > 1:

@@ -24,9 +24,11 @@ SPLITS = {  # the names of a split in published data sets, in the order in which
 
 
 class Layout(NamedTuple):
-    """How a kind of data is stored: the folders it may be in, its files with {} for the split, its hub configurations.
+    """Say how a kind of data is stored.
 
-    A file's name without {} holds the training split only. Every file may also end in .gz.
+    folders: subfolders it may be in
+    files: names with {} for the split, each perhaps with .gz; one without {} is the training split
+    configs: the configuration of each known data set on the hub
     """
 
     kind: str
@@ -36,10 +38,9 @@ class Layout(NamedTuple):
 
 
 def find_data(data_dir: str | os.PathLike | None = None) -> Path:
-    """The folder with the data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped sample data.
+    """Find the folder with the data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped samples.
 
-    Raises `DataError` naming the places looked in when there is no such folder; a folder that was
-    asked for and is missing is never replaced by another.
+    Raises `DataError` if there is none; a folder that was asked for is never replaced by another.
     """
     chosen = data_dir or os.environ.get(DATA_VARIABLE)
     if chosen:
@@ -56,10 +57,11 @@ def find_data(data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def find_source(source: Any, layout: Layout, splits: Sequence[str]) -> tuple[str, Any]:
-    """Where a split comes from, in words, and its file (a `Path`) or its data set (rows with named columns).
+    """Find a split: where it comes from, in words, and its file (a `Path`) or its data set.
 
-    `splits`: the names that the split may have, see `SPLITS`. `source`: None (see `find_data`), a folder,
-    a file, the name "org/name" of a hub data set, a data set or a dictionary of data sets by split.
+    source: None (see `find_data`), a folder, a file, "org/name" on the hub, a data set, or a
+        dictionary of data sets by split
+    splits: the names that the split may have, see `SPLITS`
     """
     if source is not None and not isinstance(source, (str, os.PathLike)):
         return "the data set given", pick_split(source, splits)
@@ -75,7 +77,7 @@ def find_source(source: Any, layout: Layout, splits: Sequence[str]) -> tuple[str
 
 
 def find_split(folder: Path, layout: Layout, splits: Sequence[str]) -> Path:
-    """The file of a split in the first of the known places that holds any split: splits never come from two places."""
+    """Find a split's file in the first known place that holds any split: they never come from two places."""
     named = [form.format(split) for split in splits for form in layout.files if "{}" in form or split == "train"]
     looked = ", ".join(named[: max(1, len(named) // len(splits))])
     looked += f" (or {', '.join(splits[1:])})" if splits[1:] else ""
@@ -93,7 +95,7 @@ def find_split(folder: Path, layout: Layout, splits: Sequence[str]) -> Path:
 
 
 def load_from_hub(name: str, config: str | None = None) -> Any:
-    """What `datasets.load_dataset` gives for a name; `DataError` where it gives nothing."""
+    """Load a data set from the hub."""
     import datasets
 
     try:
@@ -106,7 +108,7 @@ def load_from_hub(name: str, config: str | None = None) -> Any:
 
 
 def pick_split(data: Any, splits: Sequence[str]) -> Any:
-    """A data set as it is, or the split of a dictionary of them."""
+    """Return a data set as it is, or the split of a dictionary of them."""
     if not isinstance(data, Mapping):
         return data
     found = next((split for split in splits if split in data), None)

@@ -1,7 +1,8 @@
 """Runs and judgements in files: the columns of TREC, of BEIR, of MS MARCO.
 
-A run is `{query id: {document id: score}}`, qrels are `{query id: {document id: grade}}`. Ids are texts: "007" stays
-"007". Columns are separated by spaces or tabs; where the first line names them, by tabs. Files may be gzipped.
+A run is `{query id: {document id: score}}`, qrels are `{query id: {document id: grade}}`. Ids are
+texts: "007" stays "007". Columns are separated by spaces or tabs, or by tabs only if the first line
+names them. Files may be gzipped.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import itertools
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from crossenc_kit.data.collection import check_form, check_qrels
 from crossenc_kit.data.tables import MalformedLines, first_line, lines_of, usable
 from crossenc_kit.errors import DataError, some
 from crossenc_kit.files import write_lines
+from crossenc_kit.scorers import warn_at_call
 
 QUERY_NAMES = ("query-id", "query_id", "qid", "query")
 DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document-id", "document_id", "doc_id", "docid", "pid")
@@ -27,7 +28,7 @@ QREL_FORMS = ("trec", "beir")
 
 
 class Columns(NamedTuple):
-    """Which of `width` columns hold the query, the document and the number, and how the number is read."""
+    """Say which of `width` columns hold query, document and number, and how the number is read."""
 
     width: int
     query: int
@@ -37,35 +38,35 @@ class Columns(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """How a kind of file is laid out: by the number of columns, or by the names in its first line."""
+    """Describe a kind of file: by its number of columns, or by the names in its first line."""
 
     known: dict[int, Columns]
-    named: dict[str, Callable[[str], float]]  # the number's column, the first that is there
+    named: dict[str, Callable[[str], float]]  # names of the number's column; the first that is there counts
     expected: str
 
 
 def read_run(
     path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8"
 ) -> dict[str, dict[str, float]]:
-    """A run from a file of any of these forms, told apart by its first line:
+    """Read a run; its first line tells the form:
 
-    - TREC: `query Q0 document rank score tag`. The score counts, the rank and the tag do not (as in trec_eval);
-    - MS MARCO: `query document rank`, where the score is minus the rank; a warning where these are not 1, 2, ...;
-    - a first line with names, as `query-id corpus-id rank score`, the rest by tabs; without `score` it is minus `rank`.
+    - TREC: `query Q0 document rank score tag`; only the score counts, as in trec_eval
+    - MS MARCO: `query document rank`; the score is minus the rank. Warns if ranks are not 1, 2, ...
+    - names, such as `query-id corpus-id rank score`; without `score` it is minus `rank`
 
-    Raises `DataError` naming file and line for a wrong number of columns, a score that is no finite number, a rank
-    below 1, and a document that a query has twice; `malformed="count"` leaves such lines out, with a warning.
+    Raises `DataError` naming file and line for a wrong number of columns, a score that is not finite,
+    a rank below 1, and a document that comes twice; `malformed="count"` leaves such lines out.
     """
     bad = MalformedLines(path, malformed)
     run = run_of(path, bad, encoding)
-    bad.warn(stacklevel=2)
+    bad.warn()
     if run_width(path, encoding) == 3 and not bad.count and (odd := unlike_ranks(run)):
-        warnings.warn(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best", stacklevel=2)
+        warn_at_call(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best")
     return run
 
 
 def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
-    """6 where the first line is one of a run, with a number in the fifth column; 3 with one in the third; else 0."""
+    """Count the columns of a run by its first line: 6 (the fifth is a number), 3 (the third is), else 0."""
     cells = first_line(path, encoding).split()
     try:
         return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
@@ -74,7 +75,7 @@ def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
 
 
 def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
-    """The first query of a run by ranks whose ranks are not 1, 2, ..., in words; "" where all are."""
+    """Name the first query whose ranks are not 1, 2, ...; "" if there is none."""
     for query, own in run.items():
         ranks = sorted(-score for score in own.values())
         if ranks != list(range(1, len(ranks) + 1)):
@@ -84,32 +85,33 @@ def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def run_of(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> dict[str, dict[str, float]]:
-    """A run as `read_run` reads it; what to do with malformed lines says `bad`."""
+    """Read a run; `bad` decides what happens to malformed lines."""
     return _read(path, RUN, bad, encoding)
 
 
 def read_qrels(
     path: str | os.PathLike, *, negative_grades: str = "error", malformed: str = "error", encoding: str = "utf-8"
 ) -> dict[str, dict[str, Any]]:
-    """Judgements from a file of any of these forms, told apart by its first line:
+    """Read judgements; the first line tells the form:
 
-    - TREC and MS MARCO: `query iteration document grade`;
-    - a first line with names, as BEIR's `query-id corpus-id score`, the rest by tabs;
-    - `query document grade`.
+    - TREC and MS MARCO: `query iteration document grade`
+    - names, such as BEIR's `query-id corpus-id score`
+    - `query document grade`
 
-    Grades are whole numbers, or floats where they are not whole. Grades below 0 (in some TREC files -1 or -2, for
-    spam) are malformed, unless `negative_grades="zero"` counts them as 0. Raises as `read_run` does.
+    Grades are whole numbers, or else floats. Raises `DataError` as `read_run` does.
+
+    negative_grades: "zero" counts grades below 0 (in some TREC files -1 or -2, for spam) as 0
     """
     bad = MalformedLines(path, malformed)
     qrels, _ = qrels_and_notes(path, bad, negative_grades, encoding)
-    bad.warn(stacklevel=2)
+    bad.warn()
     return qrels
 
 
 def qrels_and_notes(
     path: str | os.PathLike, bad: MalformedLines, negative_grades: str = "error", encoding: str = "utf-8"
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Judgements as `read_qrels` reads them, and what was done to them, in words."""
+    """Read judgements, and say in words what was done to them."""
     if negative_grades not in NEGATIVE_GRADES:
         raise ValueError(f"negative_grades must be one of {', '.join(NEGATIVE_GRADES)}; got {negative_grades!r}")
     qrels = _read(path, ANY_GRADE if negative_grades == "zero" else QRELS, bad, encoding)
@@ -121,17 +123,18 @@ def qrels_and_notes(
 
 
 def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], tag: str = "crossenc_kit") -> Path:
-    """Write a run in TREC's six columns, replacing the file in one move; gzipped if `path` ends in .gz.
+    """Write a run in TREC's six columns, in one move; gzipped if `path` ends in .gz.
 
-    Ranks count from 1 by descending score; equal scores are by document id, descending, which is the order that
-    trec_eval gives them. Scores are written so that they read back equal. A query without candidates has no line, and
-    a warning names it. Raises `DataError` for scores that are not finite and ids that cannot stand in such a file.
+    Ranks count from 1 by descending score; equal scores are by document id, descending, as in
+    trec_eval. Scores read back equal. A query without candidates has no line, which is warned of.
+
+    Raises `DataError` for scores that are not finite, and ids that cannot stand in such a file.
     """
     check_form(run)
     _check_ids([tag], "tag")
     empty = [query for query, found in run.items() if not found]
     if empty:
-        warnings.warn(f"queries without candidates are not in {path}: {len(empty):,} ({some(empty)})", stacklevel=2)
+        warn_at_call(f"queries without candidates are not in {path}: {len(empty):,} ({some(empty)})")
     lines = [
         f"{query} Q0 {document} {rank} {float(score)!r} {tag}\n"
         for query, found in run.items()
@@ -141,10 +144,11 @@ def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], t
 
 
 def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]], form: str = "trec") -> Path:
-    """Write judgements as TREC's `query 0 document grade`, or by `form="beir"` as its three columns with a header.
+    """Write judgements in the order given, in one move; gzipped if `path` ends in .gz.
 
-    In the order given, in one move, gzipped if `path` ends in .gz. Raises `DataError` as `write_run` does, and for
-    grades below 0.
+    form: "trec" for `query 0 document grade`, "beir" for three columns with a header
+
+    Raises `DataError` as `write_run` does, and for grades below 0, which would not read back.
     """
     if form not in QREL_FORMS:
         raise ValueError(f"form must be one of {', '.join(QREL_FORMS)}; got {form!r}")
@@ -152,10 +156,8 @@ def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]
     below = [(query, document) for query, judged in qrels.items() for document in judged if judged[document] < 0]
     if below:
         query, document = below[0]
-        raise DataError(
-            f"query {query!r}, document {document!r}: the grade is {qrels[query][document]}, below 0 "
-            f"({len(below):,} such), which would not read back; make it 0"
-        )
+        grade = f"the grade is {qrels[query][document]}, below 0 ({len(below):,} such)"
+        raise DataError(f"query {query!r}, document {document!r}: {grade}, which would not read back; make it 0")
     line = "{} 0 {} {}\n" if form == "trec" else "{}\t{}\t{}\n"
     rows = [
         line.format(query, document, _plain(grade))
@@ -167,13 +169,11 @@ def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]
 
 
 def _read(path: str | os.PathLike, kind: Kind, bad: MalformedLines, encoding: str) -> dict[str, dict[str, Any]]:
-    """`{query id: {document id: number}}`; a document that a query has twice is malformed."""
-    lines = ((number, line) for number, line in lines_of(path, encoding, bad.add) if line.strip(" \t"))
+    """Read `{query id: {document id: number}}`; a document that comes twice is malformed."""
+    lines = ((number, line) for number, line in lines_of(path, encoding, bad) if line.strip(" \t"))
     first = next(lines, None)
-    if first is None and bad.count:
-        raise DataError("; ".join([f"{path}: no line can be used", *bad.notes()]))
     if first is None:
-        raise DataError(f"{path}: the file has no lines; expected {kind.expected}")
+        raise bad.nothing_left() if bad.count else DataError(f"{path}: the file has no lines; expected {kind.expected}")
     columns = _named_columns(first[1].split("\t"), kind, f"{path}, line {first[0]}")
     by_tabs = columns is not None
     rows = lines if by_tabs else itertools.chain([first], lines)
@@ -199,17 +199,17 @@ def _read(path: str | os.PathLike, kind: Kind, bad: MalformedLines, encoding: st
         else:
             own[document] = value
     if not table:
-        raise DataError("; ".join([f"{path}: no line can be used", *bad.notes()]))
+        raise bad.nothing_left()
     return table
 
 
 def _cells(line: str) -> list[str]:
-    """Cells between spaces and tabs; a no-break space is part of an id, for trec_eval too."""
+    """Split at spaces and tabs; a no-break space is part of an id, as in trec_eval."""
     return line.split() if line.isascii() else [cell for cell in line.replace("\t", " ").split(" ") if cell]
 
 
 def _named_columns(cells: list[str], kind: Kind, where: str) -> Columns | None:
-    """The columns that a first line names; None where it names none."""
+    """Find the columns that a first line names; None if it names none."""
     names = [cell.strip().lower() for cell in cells]
     if not set(names) & set(QUERY_NAMES) or not set(names) & set(DOCUMENT_NAMES):
         return None
@@ -231,7 +231,7 @@ def _score(text: str) -> float:
 
 
 def _minus_rank(text: str) -> float:
-    """The score of a rank: minus the rank, so that equal steps stay equal and no two ranks round to one score."""
+    """Score a rank by minus the rank: no two ranks round to one score."""
     if not re.fullmatch(r"0*[1-9][0-9]*", text):
         raise DataError(f"the rank is {text[:40]!r}; expected a whole number from 1")
     return -float(text)
@@ -255,12 +255,12 @@ def _grade(text: str) -> float:
 
 
 def _plain(grade: float) -> float:
-    """A grade as an int where it is whole."""
+    """Return a grade as an int if it is whole."""
     return int(grade) if grade == int(grade) else float(grade)
 
 
 def _check_ids(ids: Iterable[str], kind: str) -> None:
-    """Raise `DataError` for an id that would not read back: empty, with white space, or not to be encoded."""
+    """Raise `DataError` for an id that would not read back."""
     for name in ids:
         if len(name.split()) != 1 or name != name.strip() or name.startswith("\ufeff"):
             raise DataError(f"the {kind} {name[:60]!r} is empty or has white space, which separates columns; change it")
@@ -271,7 +271,7 @@ def _check_ids(ids: Iterable[str], kind: str) -> None:
 
 
 def _write(path: str | os.PathLike, lines: Sequence[str], table: Mapping[str, Mapping[str, Any]], what: str) -> Path:
-    """Lines to a file that appears whole or not at all."""
+    """Write lines to a file that appears whole or not at all."""
     if not lines:
         raise DataError(f"the {what} has no documents: there is nothing to write to {path}")
     _check_ids(table, "query id")

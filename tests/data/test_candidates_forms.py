@@ -5,12 +5,39 @@ from __future__ import annotations
 import datasets
 import numpy as np
 import pytest
-from candidate_rows import MS_MARCO, groups
+from small import groups
 
 from crossenc_kit.data.candidates import read_candidates
 from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.errors import DataError
 from crossenc_kit.files import write_jsonl
+
+MS_MARCO = [
+    {
+        "answers": ["yes"],
+        "passages": {"is_selected": [0, 1, 0], "passage_text": ["a", "b", "c"], "url": ["u", "v", "w"]},
+        "query": "q one",
+        "query_id": 1185869,
+        "query_type": "DESCRIPTION",
+        "wellFormedAnswers": [],
+    },
+    {
+        "answers": ["No Answer Present."],
+        "passages": {"is_selected": [0, 0], "passage_text": ["d", "e"], "url": ["x", "y"]},
+        "query": "q two",
+        "query_id": 2,
+        "query_type": "NUMERIC",
+        "wellFormedAnswers": [],
+    },
+    {
+        "answers": ["7"],
+        "passages": {"is_selected": [1], "passage_text": ["f"], "url": ["z"]},
+        "query": "q three",
+        "query_id": 3,
+        "query_type": "NUMERIC",
+        "wellFormedAnswers": [],
+    },
+]
 
 
 class TestMsMarco:
@@ -19,7 +46,7 @@ class TestMsMarco:
         assert groups(pairs) == [("q one", {"a": 0, "b": 1, "c": 0}), ("q three", {"f": 1})]
         assert pairs.labels.dtype == np.int64
         assert pairs.tags == {"query_id": [1185869, 3], "query_type": ["DESCRIPTION", "NUMERIC"]}
-        assert pairs.notes == ("from the data set given", "queries without a selected passage left out: 1 (2)")
+        assert pairs.notes == ("from the data set given", "queries without a selected passage left out: 1 ('2')")
 
     def test_passages_as_a_list_of_dicts(self):
         listed = []
@@ -89,15 +116,47 @@ class TestSentenceTransformers:
         assert unlabelled.labels is None
         assert groups(unlabelled) == [("why", {"a": None, "b": None, "c": None})]
 
-    def test_margins(self):
+
+QUERY = {"query": "q", "positive": "p"}
+TWO = {**QUERY, "negative_1": "n", "negative_2": "m"}
+
+
+class TestMargins:
+    def labels(self, *rows):
+        return [example.label for example in read_candidates(list(rows))]
+
+    def test_they_are_counted_from_the_first_negative_and_not_joined(self):
         rows = {"query": ["why", "why"], "positive": ["a", "a"], "negative": ["b", "c"], "score": [4.0, -1.5]}
         pairs = read_candidates(datasets.Dataset.from_dict(rows))
-        assert groups(pairs) == [("why", {"a": 4.0, "b": 0.0}), ("why", {"a": -1.5, "c": 0.0})]  # not joined
-        assert "scores are margins: labels are (score, 0)" in pairs.notes
+        assert groups(pairs) == [("why", {"a": 4.0, "b": 0.0}), ("why", {"a": -1.5, "c": 0.0})]
+        assert "scores are margins: labels count from the first negative, which is 0" in pairs.notes
 
-    def test_two_labels_of_a_triplet_are_no_margin(self):
-        pairs = read_candidates([{"query": "why", "positive": "a", "negative": "b", "scores": [0.75, 0.25]}])
-        assert groups(pairs) == [("why", {"a": 0.75, "b": 0.25})]
+    def test_by_hand(self):
+        assert self.labels({**QUERY, "negative": "n", "score": 2.5}) == [[2.5, 0.0]]
+        assert self.labels({**TWO, "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]  # the second is nearer to the positive
+        assert self.labels({**QUERY, "negatives": ["n", "m"], "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]
+        assert self.labels({**TWO, "labels": [9.0, 6.5, 8.0]}) == [[9.0, 6.5, 8.0]]  # a score for each
+        assert self.labels({**QUERY, "negative": "n", "scores": [0.75, 0.25]}) == [[0.75, 0.25]]
+
+    def test_every_form_has_one_margin_mse(self):
+        torch = pytest.importorskip("torch")
+        from crossenc_kit.losses.pairwise import margin_mse
+
+        scores, mask = torch.tensor([[0.3, -1.0, 0.9]]), torch.ones(1, 3, dtype=torch.bool)
+        forms = [*self.labels({**TWO, "score": [2.5, 1.0]}), *self.labels({**TWO, "score": [9.0, 6.5, 8.0]})]
+        by_hand = [((0.3 + 1.0) - 2.5) ** 2, ((0.3 - 0.9) - 1.0) ** 2]
+        for labels in forms:
+            found = margin_mse(scores, torch.tensor([labels]), mask, against_first=True)
+            assert found.item() == pytest.approx(np.mean(by_hand), rel=1e-6)
+
+    def test_wrong_numbers_of_scores(self):
+        row = {**QUERY, "negative": "n"}
+        with pytest.raises(DataError, match="row 1: column 'score': 2 candidates need 2 labels, got 3"):
+            self.labels({**row, "score": 1.0}, {**row, "score": [1.0, 2.0, 3.0]})
+        with pytest.raises(DataError, match="row 0: column 'score': the label is nan"):
+            self.labels({**row, "score": float("nan")})
+        with pytest.raises(DataError, match="row 0: column 'score': 3 candidates need 3 labels, got a single one"):
+            self.labels({**TWO, "score": 1.0})
 
 
 class TestRows:
@@ -154,6 +213,6 @@ class TestRows:
         with pytest.raises(DataError, match="the data set given: no rows for split 'train'"):
             read_candidates([])
         with pytest.raises(DataError, match=r"row 1: expected named columns, got tuple"):
-            read_candidates([{"query": "a", "positive": "b"}, ("c", "d")])
+            read_candidates([("a", "b", "c"), ("c", "d")])
         with pytest.raises(DataError, match=r"row 1: column 'negative': the text is missing"):
             read_candidates([{"query": "a", "positive": "b", "negative": "c"}, {"query": "a", "positive": "b"}])

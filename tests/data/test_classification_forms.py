@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from label_files import (
+from small import (
     EXAMPLES,
     GLUE_MNLI,
     LABELS,

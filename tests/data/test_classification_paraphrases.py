@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from label_files import NAMES, tsv, write
+from small import NAMES, tsv, write
 
 from crossenc_kit.data.classification import read_duplicates, read_mrpc, read_nli, read_qnli
 from crossenc_kit.data.pairs import as_pairs
@@ -34,7 +34,7 @@ QUORA_HEADER = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
 QUESTIONS = [
     ("How do I cook rice?", "How is rice cooked?", 1),
     ('What is "x"?', "What\tis y?", 0),  # quoted in the file
-    ("Is it\n\nlate?", '"', 0),
+    ("Is it late?", '"', 0),
     ("NA", "null", 1),
 ]
 
@@ -73,15 +73,15 @@ class TestDuplicates:
         path = write(tmp_path / "train.tsv", "\ufeff" + quora().replace("\n", "\r\n"))
         check_duplicates(read_duplicates(path))
 
-    def test_rows_that_were_cut_in_two_and_shuffled(self, tmp_path):
-        """As in GLUE: the two lines of one row stand apart, and its quote stays open."""
-        lines = quora().rstrip("\n").split("\n")
-        whole, first, last = [lines[1], lines[2], lines[6]], lines[3], lines[5]
-        assert (first, last) == ('2\t4\t5\t"Is it', 'late?"\t""""\t0')
-        order = [lines[0], last, whole[0], first, whole[1], last, whole[2]]
+    def test_a_row_with_a_line_break_is_broken_and_takes_no_other_along(self, tmp_path):
+        """In GLUE the two lines of such a row even stand apart, and its quote stays open."""
+        lines = quora([*QUESTIONS, ("Is it\nlate?", '"', 0)]).rstrip("\n").split("\n")
+        *whole, first, last = lines
+        assert (first, last) == ('4\t8\t9\t"Is it', 'late?"\t""""\t0')
+        order = [whole[0], last, *whole[1:3], first, *whole[3:]]
         pairs = read_duplicates(write(tmp_path / "QQP/train.tsv", "\n".join(order)).parent)
-        check_duplicates(pairs, [QUESTIONS[0], QUESTIONS[1], QUESTIONS[3]])
-        assert "broken rows dropped: 3, the first at line 2" in pairs.notes
+        check_duplicates(pairs)
+        assert "broken rows dropped: 2, the first at line 2" in pairs.notes
 
     @pytest.mark.parametrize(
         "broken",
@@ -91,7 +91,7 @@ class TestDuplicates:
         path = write(tmp_path / "train.tsv", quora() + broken + "\n")
         pairs = read_duplicates(path)
         check_duplicates(pairs)
-        assert "broken rows dropped: 1, the first at line 8" in pairs.notes
+        assert "broken rows dropped: 1, the first at line 6" in pairs.notes
 
     def test_quotes_that_are_only_characters(self, tmp_path):
         rows = [('"Hello', "who's that?", "0"), ('"What" is it?', 'He said: "', "1"), ('"a', 'b"', "0")]
@@ -144,7 +144,7 @@ class TestDuplicates:
         assert "broken rows dropped: 2, the first at row 4" in pairs.notes
 
     @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.lists(st.tuples(st.text('ab"\t\n ?'), st.text('a"\t\n'), st.sampled_from([0, 1])), min_size=1))
+    @given(st.lists(st.tuples(st.text('ab"\t ?'), st.text('a"\t'), st.sampled_from([0, 1])), min_size=1))
     def test_reading_agrees_with_pythons_csv(self, tmp_path, rows):
         content = quora([("x" + a + "y", b + "z", n) for a, b, n in rows])
         expected = list(csv.reader(io.StringIO(content, newline=""), delimiter="\t"))[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datasets
 import pytest
-from label_files import GLUE_MNLI, NAMES, OWN, OWN_ROWS, PUBLISHED, SNLI_TXT, TEXTS, jsonl, tsv, write
+from small import GLUE_MNLI, NAMES, OWN, OWN_ROWS, PUBLISHED, SNLI_TXT, TEXTS, jsonl, tsv, write
 
 from crossenc_kit.data.classification import read_nli
 from crossenc_kit.errors import DataError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sts_files import write
+from small import write
 
 from crossenc_kit import files
 from crossenc_kit.data.pair_files import read_pairs
@@ -90,11 +90,6 @@ class TestReadPairs:
         pairs = read_pairs(path)
         assert (pairs.texts, pairs.labels.tolist()) == ([("a", 'b, "c"'), ("d", "e")], [1, 0])
         assert pairs.tags == {"id": ["1", "2"]}
-
-    def test_an_array_is_no_text(self, tmp_path):
-        np.save(tmp_path / "a.npy", np.array([-1.5, 2.0]))
-        with pytest.raises(DataError, match=r"a\.npy: this is a NumPy array, no text; expected lines of text$"):
-            read_pairs(tmp_path / "a.npy")
 
     @pytest.mark.parametrize(
         ("header", "chosen"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tables import table
+from small import table
 
 from crossenc_kit.data.pairs import InputExample, as_pairs, check_label, check_text
 from crossenc_kit.errors import DataError

@@ -160,7 +160,7 @@ class TestWantedDocuments:
         with pytest.raises(DataError, match=r"2 of 3 document_ids are not in the corpus: 'x', 'y'; correct them"):
             read_ranking(folder, document_ids=["y", "d1", "x"])
         collection = read_ranking(folder, document_ids=["y", "d1", "x"], unknown="count")
-        assert collection.notes[2] == "document_ids that the corpus has not: 2 ('x', 'y')"
+        assert collection.notes[2] == "document_ids that the corpus lacks: 2 ('x', 'y')"
         with pytest.raises(DataError, match="document_ids is one string 'd1'; put it in a list"):
             read_ranking(folder, document_ids="d1")
 

@@ -66,7 +66,7 @@ class TestDocuments:
             (JSONL, '["3", "text"]', r"expected a JSON object"),
             (JSONL, '{"_id": "3", "body": "text"}', r"expected an id .* and a text .*got the columns _id, body"),
             (JSONL, '{"_id": "3", "text": ""}', r"the text of id '3' is empty"),
-            (JSONL, '{"_id": "3", "text": null}', r"id '3': the text is missing"),
+            (JSONL, '{"_id": "3", "text": null}', r"id '3', text: the text is missing"),
             (JSONL, '{"_id": "3", "text": "a", "title": 7}', r"id '3', title: expected a string, got int"),
             (JSONL, '{"_id": true, "text": "a"}', r"the id is True; expected a string"),
             (JSONL, '{"_id": "", "text": "a"}', r"the id is ''; expected a string"),

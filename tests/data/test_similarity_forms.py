@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from sts_files import GLUE, PUBLISHED, ROWS, write
+from small import STS_GLUE, STS_PUBLISHED, STS_ROWS, write
 
 from crossenc_kit.data import similarity
 from crossenc_kit.data.pairs import as_pairs
@@ -18,22 +18,22 @@ from crossenc_kit.errors import DataError
 from crossenc_kit.files import write_jsonl
 
 LABELS = [0.9, 0.4, 0.0]
-ROWS_01 = [{**row, "score": label} for row, label in zip(ROWS, LABELS, strict=True)]
-JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
+ROWS_01 = [{**row, "score": label} for row, label in zip(STS_ROWS, LABELS, strict=True)]
+JSONL = "".join(json.dumps(row) + "\n" for row in STS_ROWS)
 FORMS = {
     "sts/train.jsonl": JSONL,
     "stsb/train.jsonl.gz": gzip.compress(JSONL.encode()),
-    "stsbenchmark/sts-train.csv": PUBLISHED,
-    "STS-B/train.tsv": GLUE,
-    "sts-train.csv": "\ufeff" + PUBLISHED.replace("\n", "\r\n"),
-    "train.tsv": "\ufeff" + GLUE.replace("\n", "\r\n"),
+    "stsbenchmark/sts-train.csv": STS_PUBLISHED,
+    "STS-B/train.tsv": STS_GLUE,
+    "sts-train.csv": "\ufeff" + STS_PUBLISHED.replace("\n", "\r\n"),
+    "train.tsv": "\ufeff" + STS_GLUE.replace("\n", "\r\n"),
     "train.jsonl": JSONL,
 }
 
 
 def check_rows(pairs):
-    assert pairs.left == [row["sentence1"] for row in ROWS]
-    assert pairs.right == [row["sentence2"] for row in ROWS]
+    assert pairs.left == [row["sentence1"] for row in STS_ROWS]
+    assert pairs.right == [row["sentence2"] for row in STS_ROWS]
     np.testing.assert_allclose(pairs.labels, LABELS, rtol=1e-6)
     assert pairs.labels.dtype == np.float32
     assert "scores 0 to 5 divided by 5: labels 0 to 1" in pairs.notes
@@ -56,13 +56,13 @@ class TestStsForms:
 
     def test_a_header_and_surplus_cells(self, tmp_path):
         header = "\t".join(similarity.STS_COLUMNS) + "\n"  # as in KorSTS
-        check_rows(read_sts(write(tmp_path / "sts-train.tsv", header + PUBLISHED)))
+        check_rows(read_sts(write(tmp_path / "sts-train.tsv", header + STS_PUBLISHED)))
 
     def test_other_columns_become_tags(self, tmp_path):
-        tags = read_sts(write(tmp_path / "sts-train.csv", PUBLISHED)).tags
+        tags = read_sts(write(tmp_path / "sts-train.csv", STS_PUBLISHED)).tags
         assert list(tags) == ["genre", "filename", "year", "id"]
         assert tags["id"] == ["0000", "0001", "0002"]
-        rows = [{"_id": "a", **ROWS[0], "phenomenon": "negation"}, {"_id": "b", **ROWS[1], "domain": "office"}]
+        rows = [{"_id": "a", **STS_ROWS[0], "phenomenon": "negation"}, {"_id": "b", **STS_ROWS[1], "domain": "office"}]
         tags = read_sts(write_jsonl(tmp_path / "train.jsonl", rows)).tags
         assert tags == {"_id": ["a", "b"], "phenomenon": ["negation", None], "domain": [None, "office"]}
 
@@ -75,7 +75,7 @@ class TestStsForms:
     @pytest.mark.parametrize("split", ["dev", "validation"])
     @pytest.mark.parametrize("name", ["dev.jsonl", "validation.jsonl", "sts-dev.csv"])
     def test_dev_and_validation_are_one_split(self, tmp_path, split, name):
-        write(tmp_path / "stsb" / name, PUBLISHED if name.endswith("csv") else JSONL)
+        write(tmp_path / "stsb" / name, STS_PUBLISHED if name.endswith("csv") else JSONL)
         check_rows(read_sts(tmp_path, split))
 
     def test_splits_never_come_from_two_data_sets(self, tmp_path):
@@ -92,9 +92,9 @@ class TestStsForms:
         assert read_sts(tmp_path).notes[0] == "from sts/train.jsonl"
 
     def test_one_file_with_all_splits(self, tmp_path):
-        rows = [{"split": split, **row} for split, row in zip(["train", "dev", "test"], ROWS, strict=True)]
+        rows = [{"split": split, **row} for split, row in zip(["train", "dev", "test"], STS_ROWS, strict=True)]
         path = write_jsonl(tmp_path / "stsbenchmark.jsonl.gz", rows)
-        assert read_sts(path, "validation").left == [ROWS[1]["sentence1"]]
+        assert read_sts(path, "validation").left == [STS_ROWS[1]["sentence1"]]
         with pytest.raises(DataError, match=r"stsbenchmark\.jsonl\.gz: no rows for split 'extra'"):
             read_sts(path, "extra")
 
@@ -108,7 +108,7 @@ class TestStsForms:
             read_sts(write(tmp_path / "train.jsonl", ""))
 
     def test_latin_1(self, tmp_path):
-        path = write(tmp_path / "sts-train.csv", PUBLISHED.replace("\u2028", "\u00e9").encode("latin-1"))
+        path = write(tmp_path / "sts-train.csv", STS_PUBLISHED.replace("\u2028", "\u00e9").encode("latin-1"))
         with pytest.raises(DataError, match=r"sts-train\.csv, line 3: 0xe9 \(byte \d+\) is not utf-8.*latin-1"):
             read_sts(path)
         assert read_sts(path, encoding="latin-1").right[2] == "one\u00e9two\x85three"
@@ -116,20 +116,20 @@ class TestStsForms:
 
 class TestStsSources:
     def test_a_dataset(self):
-        rows = [{"genre": "news", **row} for row in ROWS]
+        rows = [{"genre": "news", **row} for row in STS_ROWS]
         pairs = read_sts(datasets.Dataset.from_list(rows))
         check_rows(pairs)
         assert pairs.tags == {"genre": ["news"] * 3}
 
     def test_a_list_of_rows(self):
-        check_rows(read_sts(ROWS))
+        check_rows(read_sts(STS_ROWS))
 
     def test_a_column_named_label(self):
-        renamed = [{"sentence1": r["sentence1"], "sentence2": r["sentence2"], "label": r["score"]} for r in ROWS]
+        renamed = [{"sentence1": r["sentence1"], "sentence2": r["sentence2"], "label": r["score"]} for r in STS_ROWS]
         check_rows(read_sts(datasets.Dataset.from_list(renamed)))
 
     def test_a_dictionary_of_splits(self):
-        data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(ROWS)})
+        data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(STS_ROWS)})
         check_rows(read_sts(data, "dev"))
         with pytest.raises(DataError, match="no split 'test'; it has validation"):
             read_sts(data, "test")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sts_files import GLUE, PUBLISHED, ROWS, write
+from small import STS_GLUE, STS_PUBLISHED, STS_ROWS, write
 
 from crossenc_kit.data.similarity import read_sts
 from crossenc_kit.errors import DataError
@@ -26,7 +26,7 @@ needs_public_data = pytest.mark.skipif(
 
 class TestStsScores:
     def with_scores(self, *scores):
-        return [{**ROWS[0], "score": score} for score in scores]
+        return [{**STS_ROWS[0], "score": score} for score in scores]
 
     def test_scaled_by_the_highest_score(self):
         assert read_sts(self.with_scores(0, 2.5, 5)).labels.tolist() == [0.0, 0.5, 1.0]
@@ -51,7 +51,7 @@ class TestStsScores:
 
     @pytest.mark.parametrize(("score", "said"), [("-0.500", "-0.5"), ("5.200", "5.2"), ("-1.000", "-1")])
     def test_out_of_range(self, tmp_path, score, said):
-        path = write(tmp_path / "sts-train.csv", PUBLISHED.replace("2.000", score))
+        path = write(tmp_path / "sts-train.csv", STS_PUBLISHED.replace("2.000", score))
         with pytest.raises(
             DataError, match=rf"sts-train\.csv, line 2, column 'score': the score is {said}, outside 0 to 5;"
         ):
@@ -63,21 +63,21 @@ class TestStsScores:
 
     @pytest.mark.parametrize("score", ["nan", "inf", "", "high", "4,5"])
     def test_no_number(self, tmp_path, score):
-        path = write(tmp_path / "train.tsv", GLUE.replace("2.000", score))
+        path = write(tmp_path / "train.tsv", STS_GLUE.replace("2.000", score))
         with pytest.raises(DataError, match=r"train\.tsv, line 3, column 'score'"):
             read_sts(path)
 
     @pytest.mark.parametrize("score", [None, float("nan"), [1.0, 2.0], []])
     def test_no_number_in_json(self, score):
         with pytest.raises(DataError, match=r"row 1, column 'score'"):
-            read_sts([ROWS[0], {**ROWS[1], "score": score}])
+            read_sts([STS_ROWS[0], {**STS_ROWS[1], "score": score}])
 
     def test_a_list_of_scores(self):
         with pytest.raises(DataError, match="expected one score a pair, got 2"):
             read_sts(self.with_scores([1.0, 2.0], [0.0, 1.0]))
 
     def test_hidden_and_missing_scores_are_unlabelled(self, tmp_path):
-        cut = "\n".join(line.rsplit("\t", 1)[0] for line in GLUE.split("\n"))  # GLUE's test.tsv has no score
+        cut = "\n".join(line.rsplit("\t", 1)[0] for line in STS_GLUE.split("\n"))  # STS_GLUE's test.tsv has no score
         pairs = read_sts(write(tmp_path / "test.tsv", cut), "test")
         assert pairs.labels is None
         assert "no score column: unlabelled" in pairs.notes
@@ -88,17 +88,17 @@ class TestStsScores:
     @pytest.mark.parametrize("highest", [0, -5])
     def test_highest(self, highest):
         with pytest.raises(ValueError, match="highest is"):
-            read_sts(ROWS, highest=highest)
+            read_sts(STS_ROWS, highest=highest)
 
 
 class TestStsRows:
     def test_a_missing_text(self, tmp_path):
-        path = write_jsonl(tmp_path / "train.jsonl", [ROWS[0], {**ROWS[1], "sentence2": None}])
+        path = write_jsonl(tmp_path / "train.jsonl", [STS_ROWS[0], {**STS_ROWS[1], "sentence2": None}])
         with pytest.raises(DataError, match=r"train\.jsonl, line 2, column 'sentence2': the text is missing"):
             read_sts(path)
 
     def test_a_text_that_is_a_number(self, tmp_path):
-        path = write_jsonl(tmp_path / "train.jsonl", [ROWS[0], {**ROWS[1], "sentence1": 7}])
+        path = write_jsonl(tmp_path / "train.jsonl", [STS_ROWS[0], {**STS_ROWS[1], "sentence1": 7}])
         with pytest.raises(DataError, match=r"train\.jsonl, line 2, column 'sentence1': expected a string, got int"):
             read_sts(path)
 
@@ -108,7 +108,7 @@ class TestStsRows:
             read_sts(path)
 
     def test_a_row_cut_short(self, tmp_path):
-        path = write(tmp_path / "sts-train.csv", PUBLISHED + "main-news\theadlines\t2015\n")
+        path = write(tmp_path / "sts-train.csv", STS_PUBLISHED + "main-news\theadlines\t2015\n")
         with pytest.raises(DataError, match=r"sts-train\.csv, line 4: 3 columns, expected 7 \(genre, .*sentence2\)"):
             read_sts(path)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossenc_kit import DataError
-from crossenc_kit.data.tables import is_parquet, parquet_bytes, parquet_columns, parquet_schema, read_parquet
+from crossenc_kit.data.tables import is_parquet, open_parquet, parquet_bytes, parquet_columns, read_parquet
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -22,7 +22,8 @@ def test_rows_come_back_with_their_numbers_and_types(file, tmp_path):
     assert rows[0] == (0, {"id": 7, "text": "a", "score": 0.0})
     assert rows[1] == (1, {"id": None, "text": "b", "score": 1.0})
     assert list(read_parquet(file, ["text"])) == [(0, {"text": "a"}), (1, {"text": "b"}), (2, {"text": "c"})]
-    assert [str(field.type) for field in parquet_schema(file)] == ["int32", "string", "float"]
+    with open_parquet(file) as opened:
+        assert [str(field.type) for field in opened.schema_arrow] == ["int32", "string", "float"]
     assert parquet_columns(file, ["id"]).to_pydict() == {"id": [7, None, 9]}
     assert is_parquet(file)
     (tmp_path / "text").write_text("PAR")
@@ -46,7 +47,7 @@ def test_half_of_a_surrogate_pair_is_written_as_its_escape():
     assert b"\\ud800" in parquet_bytes({"text": (["\ud800", "b"], pyarrow.string())})
 
 
-@pytest.mark.parametrize("read", [parquet_schema, parquet_columns, lambda path: list(read_parquet(path))])
+@pytest.mark.parametrize("read", [parquet_columns, lambda path: list(read_parquet(path))])
 def test_a_damaged_file_is_named(file, read):
     data = file.read_bytes()
     file.write_bytes(data[:-20])

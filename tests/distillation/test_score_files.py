@@ -12,7 +12,6 @@ import pytest
 from teacher_score_files import BY_ID, IDS, OTHERS, TEXTS, by_id, json_lines, table
 
 from crossenc_kit import DataError, Pairs, read_teacher_scores
-from crossenc_kit.data.candidates import margins_as_pairs
 from crossenc_kit.data.collection import Collection
 from crossenc_kit.data.trec import read_run, write_run
 
@@ -238,48 +237,3 @@ class TestBadFiles:
             read_teacher_scores(by_id(tmp_path / "s.jsonl"), odd)
         with pytest.raises(DataError, match=r"row 1: expected \(query id, document id\) or two texts, got \('1',\)"):
             read_teacher_scores(by_id(tmp_path / "s.jsonl"), [("1", "7"), ("1",)])
-
-
-QUERY = {"query": "q", "positive": "p"}
-
-
-class TestMargins:
-    def labels(self, *rows):
-        return [example.label for example in margins_as_pairs(rows)]
-
-    def test_by_hand(self):
-        two = {**QUERY, "negative_1": "n", "negative_2": "m"}
-        assert self.labels({**QUERY, "negative": "n", "score": 2.5}) == [[2.5, 0.0]]
-        assert self.labels({**two, "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]  # the second is nearer to the positive
-        assert self.labels({**two, "labels": [9.0, 6.5, 8.0]}) == [[9.0, 6.5, 8.0]]
-        assert self.labels({**QUERY, "negatives": ["n", "m"], "score": [2.5, 1.0]}) == [[2.5, 0.0, 1.5]]
-
-    def test_every_form_has_one_margin_mse(self):
-        torch = pytest.importorskip("torch")
-        from crossenc_kit.losses.pairwise import margin_mse
-
-        scores, mask = torch.tensor([[0.3, -1.0, 0.9]]), torch.ones(1, 3, dtype=torch.bool)
-        two = {**QUERY, "negatives": ["n", "m"]}
-        forms = self.labels({**two, "score": [2.5, 1.0]}, {**two, "score": [9.0, 6.5, 8.0]})
-        by_hand = [((0.3 + 1.0) - 2.5) ** 2, ((0.3 - 0.9) - 1.0) ** 2]
-        for labels in forms:
-            found = margin_mse(scores, torch.tensor([labels]), mask, against_first=True)
-            assert found.item() == pytest.approx(np.mean(by_hand), rel=1e-6)
-
-    def test_a_data_set(self):
-        datasets = pytest.importorskip("datasets")
-        rows = {"query": ["q", "r"], "positive": ["p", "p"], "negative": ["n", "n"], "score": [1.5, -0.5]}
-        pairs = margins_as_pairs(datasets.Dataset.from_dict(rows))
-        assert pairs.labels.tolist() == [1.5, 0, -0.5, 0]
-        assert (pairs.right, pairs.offsets.tolist()) == (["p", "n", "p", "n"], [0, 2, 4])
-
-    def test_bad_rows(self):
-        row = {**QUERY, "negative": "n"}
-        with pytest.raises(DataError, match="row 0: no column label, labels, score, scores with the margin"):
-            self.labels(row)
-        with pytest.raises(DataError, match="row 1: 3 scores for 2 documents; expected 2 or 1"):
-            self.labels({**row, "score": 1.0}, {**row, "score": [1.0, 2.0, 3.0]})
-        with pytest.raises(DataError, match="row 0, column 'score': the score is nan"):
-            self.labels({**row, "score": float("nan")})
-        with pytest.raises(DataError, match="row 0: 1 scores for 1 documents; expected"):
-            self.labels({**QUERY, "score": 1.0})

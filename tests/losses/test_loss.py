@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tables import labelled
+from small import labelled
 
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError

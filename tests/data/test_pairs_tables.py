@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_tables import table
+from small import table
 
 from crossenc_kit.data.pairs import InputExample, Pairs, as_pairs
 from crossenc_kit.errors import DataError
@@ -113,9 +113,7 @@ class TestLabelNames:
             classes(labels)
 
     def test_no_name_twice(self):
-        with pytest.raises(
-            DataError, match="label_names has a name twice: no, yes, no; give every class a name of its own"
-        ):
+        with pytest.raises(DataError, match="label_names has a name twice: no, yes, no; give each class its own name"):
             classes(names=("no", "yes", "no"))
 
     def test_parts_keep_them(self):
