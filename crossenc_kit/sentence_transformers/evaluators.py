@@ -1,10 +1,12 @@
 """Evaluators under the names of sentence-transformers: the `CE...` of 3.x, and those of 4 and later.
 
-Each is called as `evaluator(model, output_path, epoch, steps)`, scores its pairs with `model.predict`, and appends a
-row to `<class>_<name>_results.csv` in `output_path`. The older ones return the float that training selects by, the
-later ones a dict whose entry `primary_metric` that is. The numbers are those of this kit's metrics, which agree with
-sentence-transformers but for the differences named below. Data or scores that give no number raise `DataError`:
-pairs and labels when the evaluator is made, scores when it is called. A `CrossEncoder` has no `prompt_name`.
+Call one as `evaluator(model, output_path, epoch, steps)`. It scores its pairs with `model.predict`
+and appends a row to `<class>_<name>_results.csv` in `output_path`. The older ones return the float
+that training selects by; the later ones return a dict, in which `primary_metric` names that float.
+
+The numbers agree with sentence-transformers, except for the differences that the classes name. Data
+or scores that give no number raise `DataError`: pairs and labels when the evaluator is made, scores
+when it is called. There is no `prompt_name`, because a `CrossEncoder` takes none.
 """
 
 from __future__ import annotations
@@ -18,35 +20,66 @@ import numpy as np
 
 from crossenc_kit.data.pairs import InputExample, as_text_pairs, check_label
 from crossenc_kit.errors import DataError
-from crossenc_kit.evaluation.metrics import accuracy, average_precision, best_threshold, f1_score, pearson, spearman
+from crossenc_kit.evaluation.metrics import (
+    accuracy,
+    average_precision,
+    best_threshold,
+    f1_score,
+    pearson,
+    spearman,
+)
 from crossenc_kit.evaluation.similarity import append_csv
 from crossenc_kit.scorers import as_scorer, check_finite
 
-Results = dict[str, float]
+Row = dict[str, float]  # a row of the CSV file: column -> value
+AVERAGES = ("macro", "micro", "weighted")
 logger = logging.getLogger(__name__)
 
 
-class Evaluator:
-    """A name, the CSV file that results go to, and how a model is asked for its scores."""
+class CsvEvaluator:
+    """An evaluator with a name and a CSV file; a subclass says in `measure` what is measured."""
 
-    primary_metric = ""  # of those that return a dict: the key to select by
+    primary_metric = ""  # the key to select by, if a dict is returned
 
     def __init__(self, name: str, write_csv: bool, suffix: str = ""):
         self.name, self.write_csv = name, write_csv
-        self.csv_file = "_".join(part for part in (type(self).__name__, name, f"results{suffix}.csv") if part)
+        parts = (type(self).__name__, name, f"results{suffix}.csv")
+        self.csv_file = "_".join(part for part in parts if part)
+
+    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> Any:
+        row, answer = self.measure(model)
+        self.write(output_path, epoch, steps, row)
+        return answer
+
+    def measure(self, model: Any) -> tuple[Row, Any]:
+        """Return the row for the CSV file, and what the call returns."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """What the log calls the evaluator."""
+        return f"{type(self).__name__} {self.name}".rstrip()
 
     def scores_of(
-        self, model: Any, pairs: Any, classes: bool, where: Callable[[int], str] = "row {}".format, **options: Any
+        self,
+        model: Any,
+        pairs: Any,
+        classes: bool = False,
+        where: Callable[[int], str] = "row {}".format,
+        **options: Any,
     ) -> np.ndarray:
-        """The scores of a model, in its own precision, or of a function of pairs: `(N,)`, or `(N, C)` of classes.
+        """Score pairs with a model or a function: `(N,)`, or `(N, C)` if `classes`.
 
-        `options` go to `model.predict`, a function gets the pairs alone; `where` puts a pair's index into words.
-        Raises `DataError` where there is another number of outputs, or a score is not finite.
+        where: puts the index of a pair into words, for errors
+        options: for `model.predict`; a function gets the pairs alone
+
+        Raises `DataError` for another number of outputs and for scores that are not finite.
         """
         call = as_scorer(model)
-        asked = {} if call is model else {"convert_to_numpy": True, "show_progress_bar": False, **options}
-        scores = np.asarray(call(pairs, **asked))
-        if scores.ndim != 1 + classes or len(scores) != len(pairs) or (classes and scores.shape[1] < 2):
+        asked = {"convert_to_numpy": True, "show_progress_bar": False, **options}
+        scores = np.asarray(call(pairs, **({} if call is model else asked)))
+        fits = scores.ndim == 1 + classes and len(scores) == len(pairs)
+        if not fits or (classes and scores.shape[1] < 2):
             kind, count = ("class", " of 2 or more") if classes else ("pair", "=1")
             needs = f"{type(self).__name__} needs one score a {kind}, from a model with num_labels{count}"
             raise DataError(f"{needs}; got scores of shape {scores.shape} for {len(pairs)} pairs")
@@ -54,66 +87,76 @@ class Evaluator:
         return scores
 
     def write(self, output_path: Any, epoch: int, steps: int, row: Mapping[str, float]) -> None:
-        """Log a row of results, and append it to the CSV file where there is an output path."""
+        """Log a row, and append it to the CSV file if there is an output path."""
         said = ", ".join(f"{key} {value:.4f}" for key, value in row.items())
-        logger.info("%s%s, epoch %s, steps %s: %s", type(self).__name__, f" {self.name}".rstrip(), epoch, steps, said)
+        logger.info("%s, epoch %s, steps %s: %s", self.title, epoch, steps, said)
         if output_path is not None and self.write_csv:
             append_csv(Path(output_path) / self.csv_file, {"epoch": epoch, "steps": steps, **row})
 
-    def answer(self, found: Mapping[str, float], primary: str) -> Results:
-        """The results as a dict with the name before every key; sets `primary_metric`."""
+    def answer(self, found: Mapping[str, float], primary: str) -> dict[str, float]:
+        """Put the name before every key, and set `primary_metric`."""
         prefix = f"{self.name}_" if self.name else ""
         self.primary_metric = prefix + primary
         return {prefix + key: float(value) for key, value in found.items()}
 
 
-class PairEvaluator(Evaluator):
-    """An evaluator of N pairs with one label each; raises `DataError` naming the first row that is not that."""
+class PairEvaluator(CsvEvaluator):
+    """An evaluator of N pairs with one label each; `options` go to `model.predict`.
 
-    def __init__(self, sentence_pairs: Sequence[Sequence[str]], labels: Sequence[Any], name: str, write_csv: bool):
+    Raises `DataError` naming the first row that is no pair of texts with a number.
+    """
+
+    def __init__(self, sentence_pairs: Any, labels: Any, name: str, write_csv: bool, **options: Any):
         super().__init__(name, write_csv)
         if len(sentence_pairs) != len(labels):
-            raise DataError(f"{len(sentence_pairs)} sentence_pairs, but {len(labels)} labels; expected one a pair")
+            counts = f"{len(sentence_pairs)} sentence_pairs, but {len(labels)} labels"
+            raise DataError(f"{counts}; expected one a pair")
         if not len(labels):
             raise DataError("there are no sentence_pairs to score")
         texts: Any = as_text_pairs([InputExample(texts=pair) for pair in sentence_pairs])[0]
         self.sentence_pairs = [list(pair) for pair in texts]
         self.labels = np.asarray([_number(label, row) for row, label in enumerate(labels)])
+        if "show_progress_bar" in options and options["show_progress_bar"] is None:
+            options["show_progress_bar"] = logger.isEnabledFor(logging.INFO)
+        self.options = options
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **options: Any) -> Any:
-        """The evaluator of a list of `InputExample`s; `options` are those of the constructor."""
-        return cls([example.texts for example in examples], [example.label for example in examples], **options)
+        """Make the evaluator from `InputExample`s; `options` are those of the constructor."""
+        texts, labels = [e.texts for e in examples], [e.label for e in examples]
+        return cls(texts, labels, **options)
 
-    def predicted_of(self, model: Any, **options: Any) -> np.ndarray:
-        """The class with the highest score of each pair, `(N,)`; `DataError` where a label is none of the model's."""
-        scores = self.scores_of(model, self.sentence_pairs, classes=True, **options)
+    def scores(self, model: Any) -> np.ndarray:
+        """Return one score per pair, `(N,)`."""
+        return self.scores_of(model, self.sentence_pairs, **self.options)
+
+    def predicted(self, model: Any) -> np.ndarray:
+        """Return the class with the highest score of each pair, `(N,)`."""
+        scores = self.scores_of(model, self.sentence_pairs, classes=True, **self.options)
         _classes(self.labels, scores.shape[1])
         return scores.argmax(axis=1)
 
 
 class CEBinaryAccuracyEvaluator(PairEvaluator):
-    """Accuracy of a model with one score: a score above `threshold` says 1, one at the threshold 0."""
+    """Measure accuracy with one score per pair: above `threshold` means 1, at the threshold 0."""
 
     def __init__(
         self, sentence_pairs: Any, labels: Any, name: str = "", threshold: float = 0.5, write_csv: bool = True
     ):
         super().__init__(sentence_pairs, labels, name, write_csv)
-        self.threshold = threshold
-        self.labels = _classes(self.labels, 2)
+        self.threshold, self.labels = threshold, _classes(self.labels, 2)
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
-        scores = self.scores_of(model, self.sentence_pairs, classes=False)
-        value = accuracy((scores > self.threshold).astype(int), self.labels)
-        self.write(output_path, epoch, steps, {"Accuracy": value})
-        return value
+    def measure(self, model: Any) -> tuple[Row, float]:
+        value = accuracy((self.scores(model) > self.threshold).astype(int), self.labels)
+        return {"Accuracy": value}, value
 
 
 class CEBinaryClassificationEvaluator(PairEvaluator):
-    """Average precision of a model with one score, beside the best accuracy and F1 over all thresholds.
+    """Measure average precision with one score per pair, and the best accuracy and F1.
 
-    Labels are 0 and 1, and both occur. All thresholds are tried, and of equally good ones the highest counts:
-    sentence-transformers 3.4 leaves out those above and below all scores, and may put one between equal scores.
+    Labels are 0 and 1, and both occur. All thresholds are tried, and of equally good ones the
+    highest counts. sentence-transformers 3.4 leaves out those above and below all scores, and may
+    put one between equal scores.
     """
 
     def __init__(
@@ -124,39 +167,34 @@ class CEBinaryClassificationEvaluator(PairEvaluator):
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
     ):
-        super().__init__(sentence_pairs, labels, name, write_csv)
-        self.show_progress_bar = _shown(show_progress_bar)
+        super().__init__(sentence_pairs, labels, name, write_csv, show_progress_bar=show_progress_bar)
         self.labels = _different(_classes(self.labels, 2))
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
-        scores = self.scores_of(model, self.sentence_pairs, classes=False, show_progress_bar=self.show_progress_bar)
-        found = _binary_metrics(scores, self.labels)
-        self.write(output_path, epoch, steps, {key.title(): value for key, value in found.items()})
-        return found["average_precision"]
+    def measure(self, model: Any) -> tuple[Row, float]:
+        found = _binary_metrics(self.scores(model), self.labels)
+        return {key.title(): value for key, value in found.items()}, found["average_precision"]
 
 
 class CECorrelationEvaluator(PairEvaluator):
-    """Spearman's correlation of scores and labels, beside Pearson's; both are 0 where the model scores all alike.
+    """Measure Spearman's correlation of scores and labels, and Pearson's; 0 if all scores are equal.
 
-    `scores` are the labels, of which two at least differ.
+    scores: the labels, at least two of them different
     """
 
     def __init__(self, sentence_pairs: Any, scores: Any, name: str = "", write_csv: bool = True):
         super().__init__(sentence_pairs, scores, name, write_csv)
-        self.scores = _different(self.labels)
+        _different(self.labels)
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
-        scores = self.scores_of(model, self.sentence_pairs, classes=False)
-        found = {"pearson": pearson(scores, self.scores), "spearman": spearman(scores, self.scores)}
-        self.write(output_path, epoch, steps, {f"{key.title()}_Correlation": value for key, value in found.items()})
-        return found["spearman"]
+    def measure(self, model: Any) -> tuple[Row, float]:
+        found = _correlations(self.scores(model), self.labels)
+        return {f"{key.title()}_Correlation": value for key, value in found.items()}, found["spearman"]
 
 
 class CEF1Evaluator(PairEvaluator):
-    """F1 of a model with one score a class: of class 1 for two classes, else the mean over the classes (macro).
+    """Measure F1 with one score per class: of class 1 for two classes, else the mean (macro).
 
-    How many classes there are is seen from the labels, as in 3.4; two must be 0 and 1. The weighted F1 weighs each
-    class by its labels: 3.4 weighs by the predictions, since it passes them in the place of the labels.
+    The labels tell how many classes there are, as in 3.4; two must be 0 and 1. The weighted F1
+    weighs each class by its labels. 3.4 passes predictions in their place, and weighs by these.
     """
 
     def __init__(
@@ -169,41 +207,41 @@ class CEF1Evaluator(PairEvaluator):
         name: str = "",
         write_csv: bool = True,
     ):
-        super().__init__(sentence_pairs, labels, name, write_csv)
-        self.options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
-        distinct = len(np.unique(self.labels))
-        self.labels = _classes(_different(self.labels), 2 if distinct == 2 else None)
-        self.kinds = ["binary"] if distinct == 2 else ["macro", "micro", "weighted"]
+        options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        super().__init__(sentence_pairs, labels, name, write_csv, **options)
+        self.binary = len(np.unique(self.labels)) == 2
+        self.labels = _classes(_different(self.labels), 2 if self.binary else None)
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
-        predicted = self.predicted_of(model, **self.options)
+    def measure(self, model: Any) -> tuple[Row, float]:
+        predicted = self.predicted(model)
         third = np.flatnonzero(predicted > 1)
-        if self.kinds == ["binary"] and len(third):
-            what = f"row {third[0]}: the model predicts class {predicted[third[0]]}, but the labels are 0 and 1 only"
-            raise DataError(f"{what}, which is read as two classes; add pairs of the other classes")
-        found = {f"{kind.title()} F1 score": f1_score(predicted, self.labels, kind) for kind in self.kinds}
-        self.write(output_path, epoch, steps, found)
-        return next(iter(found.values()))
+        if self.binary and len(third):
+            what = f"row {third[0]}: the model predicts class {predicted[third[0]]}"
+            but = "but the labels are 0 and 1 only, which is read as two classes"
+            raise DataError(f"{what}, {but}; add pairs of the other classes")
+        kinds = ("binary",) if self.binary else AVERAGES
+        row = {f"{kind.title()} F1 score": f1_score(predicted, self.labels, kind) for kind in kinds}
+        return row, next(iter(row.values()))
 
 
 class CESoftmaxAccuracyEvaluator(PairEvaluator):
-    """Accuracy of a model with one score a class: the class with the highest score."""
+    """Measure accuracy with one score per class: the highest score is the prediction."""
 
     def __init__(self, sentence_pairs: Any, labels: Any, name: str = "", write_csv: bool = True):
         super().__init__(sentence_pairs, labels, name, write_csv)
         self.labels = _classes(self.labels)
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> float:
-        value = accuracy(self.predicted_of(model), self.labels)
-        self.write(output_path, epoch, steps, {"Accuracy": value})
-        return value
+    def measure(self, model: Any) -> tuple[Row, float]:
+        value = accuracy(self.predicted(model), self.labels)
+        return {"Accuracy": value}, value
 
 
 class CrossEncoderClassificationEvaluator(PairEvaluator):
-    """One score: average precision, best accuracy and F1. One score a class: macro, micro and weighted F1.
+    """Measure a classifier: by average precision with one score per pair, else by macro F1.
 
-    Which it is, `model.num_labels` says. Select by average precision or macro F1. For one score, labels are 0 and 1,
-    and both occur. `show_progress_bar`: None shows it where the log shows INFO, as in sentence-transformers.
+    `model.num_labels` tells which. With one score, labels are 0 and 1, and both occur.
+
+    show_progress_bar: None shows it if the log shows INFO, as in sentence-transformers
     """
 
     def __init__(
@@ -216,27 +254,27 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
         show_progress_bar: bool | None = None,
         write_csv: bool = True,
     ):
-        super().__init__(sentence_pairs, labels, name, write_csv)
+        options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        super().__init__(sentence_pairs, labels, name, write_csv, **options)
         self.labels = _classes(self.labels)
-        self.options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": _shown(show_progress_bar)}
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> Results:
+    def measure(self, model: Any) -> tuple[Row, dict[str, float]]:
         if model.num_labels > 1:
-            predicted, kinds = self.predicted_of(model, **self.options), ("macro", "micro", "weighted")
-            found = {f"f1_{kind}": f1_score(predicted, self.labels, kind) for kind in kinds}
-            row = {f"{kind.title()}_F1": found[f"f1_{kind}"] for kind in kinds}
-        else:
-            labels = _different(_classes(self.labels, 2))
-            found = _binary_metrics(self.scores_of(model, self.sentence_pairs, False, **self.options), labels)
-            row = {key.title(): value for key, value in found.items()}
-        self.write(output_path, epoch, steps, row)
-        return self.answer(found, "f1_macro" if model.num_labels > 1 else "average_precision")
+            predicted = self.predicted(model)
+            values = {kind: f1_score(predicted, self.labels, kind) for kind in AVERAGES}
+            row = {f"{kind.title()}_F1": value for kind, value in values.items()}
+            return row, self.answer({f"f1_{kind}": v for kind, v in values.items()}, "f1_macro")
+        labels = _different(_classes(self.labels, 2))
+        found = _binary_metrics(self.scores(model), labels)
+        row = {key.title(): value for key, value in found.items()}
+        return row, self.answer(found, "average_precision")
 
 
 class CrossEncoderCorrelationEvaluator(PairEvaluator):
-    """Pearson's and Spearman's correlation of scores and labels; Spearman's is the one to select by.
+    """Measure Pearson's and Spearman's correlation of scores and labels; select by Spearman's.
 
-    As `CECorrelationEvaluator`, and `show_progress_bar` as in `CrossEncoderClassificationEvaluator`.
+    scores: the labels, as in `CECorrelationEvaluator`
+    show_progress_bar: as in `CrossEncoderClassificationEvaluator`
     """
 
     def __init__(
@@ -249,20 +287,18 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
         show_progress_bar: bool | None = None,
         write_csv: bool = True,
     ):
-        super().__init__(sentence_pairs, scores, name, write_csv)
-        self.scores = _different(self.labels)
-        self.options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": _shown(show_progress_bar)}
+        options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        super().__init__(sentence_pairs, scores, name, write_csv, **options)
+        _different(self.labels)
         self.answer({}, "spearman")
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> Results:
-        scores = self.scores_of(model, self.sentence_pairs, classes=False, **self.options)
-        found = {"pearson": pearson(scores, self.scores), "spearman": spearman(scores, self.scores)}
-        self.write(output_path, epoch, steps, {f"{key.title()}_Correlation": value for key, value in found.items()})
-        return self.answer(found, "spearman")
+    def measure(self, model: Any) -> tuple[Row, dict[str, float]]:
+        found = _correlations(self.scores(model), self.labels)
+        row = {f"{key.title()}_Correlation": value for key, value in found.items()}
+        return row, self.answer(found, "spearman")
 
 
 def _number(label: Any, row: int) -> float:
-    """A label as a number; raises `DataError` for anything else, a list of them too."""
     checked = check_label(label, f"row {row}")
     if isinstance(checked, list):
         raise DataError(f"row {row}: the label is {checked}; expected one number a pair")
@@ -270,7 +306,7 @@ def _number(label: Any, row: int) -> float:
 
 
 def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Labels as class indices, below `count`; raises `DataError` naming the first that is none."""
+    """Return labels as class indices below `count`; `DataError` names the first that is none."""
     wrong = np.flatnonzero((labels < 0) | (labels != np.floor(labels)) | (labels >= (count or np.inf)))
     if len(wrong):
         known = "0 or 1" if count == 2 else f"a class of the model, 0 to {(count or 0) - 1}"
@@ -280,20 +316,26 @@ def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
 
 
 def _different(labels: np.ndarray) -> np.ndarray:
-    """The labels; raises `DataError` where all are equal."""
+    """Return the labels; `DataError` if all are equal."""
     if len(np.unique(labels)) < 2:
-        raise DataError(f"all {len(labels)} labels are {labels[0]:g}; expected at least two different ones")
+        equal = f"all {len(labels)} labels are {labels[0]:g}"
+        raise DataError(f"{equal}; expected at least two different ones")
     return labels
 
 
-def _binary_metrics(scores: np.ndarray, labels: np.ndarray) -> Results:
-    """Accuracy and F1 at their best thresholds, precision and recall at F1's, and average precision."""
-    by_accuracy, by_f1 = best_threshold(scores, labels, "accuracy"), best_threshold(scores, labels, "f1")
-    found = {"accuracy": by_accuracy.value, "accuracy_threshold": by_accuracy.threshold}
-    found |= {"f1": by_f1.value, "f1_threshold": by_f1.threshold, "precision": by_f1.precision, "recall": by_f1.recall}
-    return {**found, "average_precision": average_precision(scores, labels)}
+def _correlations(scores: np.ndarray, labels: np.ndarray) -> Row:
+    return {"pearson": pearson(scores, labels), "spearman": spearman(scores, labels)}
 
 
-def _shown(show_progress_bar: bool | None) -> bool:
-    """Whether a progress bar is shown: where that is not said, it is when the log shows INFO."""
-    return bool(logger.isEnabledFor(logging.INFO) if show_progress_bar is None else show_progress_bar)
+def _binary_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
+    """Measure accuracy and F1 at their best thresholds, precision and recall at F1's, and AP."""
+    cut, by_f1 = best_threshold(scores, labels, "accuracy"), best_threshold(scores, labels, "f1")
+    return {
+        "accuracy": cut.value,
+        "accuracy_threshold": cut.threshold,
+        "f1": by_f1.value,
+        "f1_threshold": by_f1.threshold,
+        "precision": by_f1.precision,
+        "recall": by_f1.recall,
+        "average_precision": average_precision(scores, labels),
+    }

@@ -1,53 +1,49 @@
-"""The NanoBEIR evaluator under its name of sentence-transformers: reranking of several collections, and their mean.
+"""NanoBEIR's evaluator under its name of sentence-transformers: several collections and their mean.
 
-A collection is a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) with the candidates of a
-first stage in runs/, or one of those that the hub has.
+A collection is a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) with the
+candidates of a first stage in runs/, or one of those on the hub.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossenc_kit.data.collection import UNANSWERED, Collection
+from crossenc_kit.data.collection import UNANSWERED
 from crossenc_kit.data.ranking import read_ranking
 from crossenc_kit.data.trec import read_run
 from crossenc_kit.errors import DataError, need
 from crossenc_kit.evaluation.ranking_metrics import ranked
-from crossenc_kit.retrieval.bm25 import bm25_run
-from crossenc_kit.sentence_transformers.evaluators import Evaluator
+from crossenc_kit.retrieval.bm25 import bm25_index
+from crossenc_kit.sentence_transformers.evaluators import CsvEvaluator
 from crossenc_kit.sentence_transformers.reranking import CrossEncoderRerankingEvaluator
 
 logger = logging.getLogger(__name__)
-Sample = dict[str, Any]  # query, positive, documents
-NANO_BEIR = {
-    name.lower(): name
-    for name in (
-        *("ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ"),
-        *("QuoraRetrieval", "SCIDOCS", "ArguAna", "SciFact", "Touche2020"),
-    )
-}
+NAMES = "ClimateFEVER DBPedia FEVER FiQA2018 HotpotQA MSMARCO NFCorpus NQ QuoraRetrieval SCIDOCS"
+NANO_BEIR = {name.lower(): name for name in f"{NAMES} ArguAna SciFact Touche2020".split()}
 NOT_BY_DEFAULT = ("arguana", "touche2020")  # to find counter-arguments is another task
 
 
-class CrossEncoderNanoBEIREvaluator(Evaluator):
-    """MAP, MRR@k and nDCG@k of reranking several collections, and their means; select by the mean nDCG@k.
+class CrossEncoderNanoBEIREvaluator(CsvEvaluator):
+    """Measure reranking on several collections, and the mean of their metrics.
 
-    `folder`: holds a folder a collection, named as on the hub ("NanoMSMARCO"), in short ("msmarco") or otherwise, each
-    in BEIR's layout with the run runs/bm25.tsv, or runs/bm25_<split>.tsv; where there is none, BM25 searches the
-    corpus. Without a folder, `dataset_id` is loaded from the hub. `dataset_names`: which collections (default: all,
-    but for ArguAna and Touche2020, as in sentence-transformers). `split`: whose judgements, where there are several.
-    Documents with a grade above 0 are relevant; of each query the first `rerank_k` of the run are reranked.
+    Select by the mean nDCG@k. Keys are `NanoMSMARCO_R100_ndcg@10` for a collection and
+    `NanoBEIR_R100_mean_ndcg@10` for the mean; `base_` is the first stage. Documents with a grade
+    above 0 are relevant, and a query of which nothing relevant was found counts 0.
 
-    Keys are `NanoMSMARCO_R100_ndcg@10` for a collection, `NanoBEIR_R100_mean_ndcg@10` for the mean, which
-    `aggregate_fn` takes of the list of values and `aggregate_key` names; `base_` is the first stage. A query of which
-    BM25 finds no relevant document counts 0. `always_rerank_positives`, the default of sentence-transformers, ranks
-    these as well: see `CrossEncoderRerankingEvaluator`. Raises `DataError` where a collection cannot be had.
+    dataset_names: by default all but ArguAna and Touche2020, as in sentence-transformers
+    rerank_k: candidates per query that are reranked
+    always_rerank_positives: see `CrossEncoderRerankingEvaluator`
+    aggregate_fn, aggregate_key: how values become a mean, and what that is called
+    folder: holds one folder per collection, named as on the hub ("NanoMSMARCO"), in short
+        ("msmarco") or otherwise; its run is runs/bm25.tsv or runs/bm25_<split>.tsv, and without
+        one BM25 searches the corpus. Without `folder`, `dataset_id` is loaded from the hub
+    split: whose judgements, if there are several
     """
 
     def __init__(
@@ -78,7 +74,8 @@ class CrossEncoderNanoBEIREvaluator(Evaluator):
             places = _in_folder(Path(folder).expanduser(), dataset_names)
             samples = {name: _from_folder(place, split, rerank_k) for name, place in places.items()}
         else:
-            samples = {name: _from_hub(dataset_id, name, rerank_k) for name in _on_the_hub(dataset_names)}
+            names = [f"Nano{NANO_BEIR[key]}" for key in _chosen(NANO_BEIR, dataset_names, "of NanoBEIR")]
+            samples = {name: _from_hub(dataset_id, name, rerank_k) for name in names}
         self.dataset_names = list(samples)
         self.evaluators = [
             CrossEncoderRerankingEvaluator(own, name=f"{name}_R{rerank_k}", **options) for name, own in samples.items()
@@ -91,115 +88,106 @@ class CrossEncoderNanoBEIREvaluator(Evaluator):
         each: dict[str, dict[str, float]] = {}
         for evaluator in self.evaluators:
             found = evaluator(model, output_path, epoch, steps)
-            each[evaluator.name] = {key.removeprefix(f"{evaluator.name}_"): value for key, value in found.items()}
-        metrics = next(iter(each.values()))
-        means = {key: float(self.aggregate_fn([own[key] for own in each.values()])) for key in metrics}
+            prefix = f"{evaluator.name}_"
+            each[prefix] = {key.removeprefix(prefix): value for key, value in found.items()}
+        keys = next(iter(each.values()))
+        means = {key: float(self.aggregate_fn([own[key] for own in each.values()])) for key in keys}
         names = ("MAP", f"MRR@{self.at_k}", f"NDCG@{self.at_k}")
         self.write(output_path, epoch, steps, {name: means[name.lower()] for name in names})
         base = ", ".join(f"{name} {means[f'base_{name.lower()}']:.4f}" for name in names)
-        logger.info("%s of the first stage, over %s collections: %s", self.aggregate_key, len(each), base)
+        over = (self.aggregate_key, len(each), base)
+        logger.info("%s of the first stage, over %s collections: %s", *over)
         primary = f"ndcg@{self.at_k}"
-        answer = self.answer({primary: means[primary], **means}, primary)  # training selects by the first
-        return answer | {f"{name}_{key}": value for name, own in each.items() for key, value in own.items()}
+        answer = self.answer({primary: means[primary], **means}, primary)  # the first selects
+        return answer | {prefix + key: v for prefix, own in each.items() for key, v in own.items()}
 
 
 def _in_folder(folder: Path, names: Sequence[str] | None) -> dict[str, Path]:
-    """The collections of a folder, by the name that their figures get."""
+    """Find the collections of a folder, by the name that their figures get."""
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; it holds a folder a collection, each with corpus.jsonl")
     there = [place for place in sorted(folder.iterdir()) if any(place.glob("corpus.jsonl*"))]
     known = {_short(place.name): place for place in there}
     if not there:
-        raise DataError(f"no collections in {folder}: none of its folders has a corpus.jsonl (or corpus.jsonl.gz)")
+        raise DataError(f"no collections in {folder}: none of its folders has a corpus.jsonl")
     if len(known) < len(there):
-        raise DataError(f"{folder} has a collection under two names: {', '.join(place.name for place in there)}")
+        twice = ", ".join(place.name for place in there)
+        raise DataError(f"{folder} has a collection under two names: {twice}")
     chosen = _chosen(known, names, f"in {folder}")
     return {f"Nano{NANO_BEIR[key]}" if key in NANO_BEIR else known[key].name: known[key] for key in chosen}
 
 
-def _on_the_hub(names: Sequence[str] | None) -> list[str]:
-    """The collections of NanoBEIR, which are splits of its data set."""
-    return [f"Nano{NANO_BEIR[key]}" for key in _chosen(NANO_BEIR, names, "of NanoBEIR")]
-
-
 def _chosen(known: Iterable[str], names: Sequence[str] | None, where: str) -> list[str]:
-    """The short names of the collections that are asked for; all but two where none is named."""
+    """List the short names of the collections that are asked for; all but two by default."""
     known = list(known)
     if names is None:
         left = [key for key in known if key in NOT_BY_DEFAULT]
         if left:
-            logger.warning("left out, as in sentence-transformers: %s; name them to have them", ", ".join(left))
+            why = "left out, as in sentence-transformers: %s; name them to have them"
+            logger.warning(why, ", ".join(left))
         return [key for key in known if key not in left] or known
     if isinstance(names, str) or not len(names):
         raise ValueError(f"dataset_names is {names!r}; expected a list of names, or None for all")
-    keys = list(dict.fromkeys(map(_short, names)))
     unknown = [name for name in names if _short(name) not in known]
     if unknown:
         raise DataError(f"no collection {unknown[0]!r} {where}; there is {', '.join(known)}")
-    return keys
+    return list(dict.fromkeys(map(_short, names)))
 
 
 def _short(name: str) -> str:
-    """NanoBEIR's short name of a collection, "msmarco" for "NanoMSMARCO"; of another collection its name."""
+    """Shorten a name of NanoBEIR ("NanoMSMARCO" to "msmarco"); other names stay."""
     short = name.lower().removeprefix("nano")
     return short if short in NANO_BEIR else name
 
 
-def _from_folder(folder: Path, split: str, rerank_k: int) -> list[Sample]:
-    """The samples of a collection on the disk, a judged query each."""
-    splits = sorted({path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("qrels/*.tsv*")})
-    split = splits[0] if len(splits) == 1 else split
+def _from_folder(folder: Path, split: str, rerank_k: int) -> list[dict[str, Any]]:
+    """Read the samples of a collection on the disk: one per judged query."""
+    files = folder.glob("qrels/*.tsv*")
+    splits = {path.name.removesuffix(".gz").removesuffix(".tsv") for path in files}
+    split = splits.pop() if len(splits) == 1 else split
     path = _run_of(folder, split)
     if path is None:
         collection = read_ranking(folder, split)
-        run = bm25_run(collection.documents, collection.queries, rerank_k)
-        logger.info("%s has no run: BM25 searched its %s documents", folder.name, f"{len(collection.documents):,}")
+        run = bm25_index(collection.documents)(collection.queries, rerank_k)
+        counted = f"{len(collection.documents):,}"
+        logger.info("%s has no run: BM25 searched its %s documents", folder.name, counted)
     else:
-        run = read_run(path)
-        best = {query: ranked(found)[:rerank_k] for query, found in run.items()}
-        collection = read_ranking(folder, split, document_ids={name for own in best.values() for name in own})
-        _check(
-            folder.name, {query: {name: run[query][name] for name in own} for query, own in best.items()}, collection
-        )
+        best = {q: (own, ranked(own)[:rerank_k]) for q, own in read_run(path).items()}
+        run = {q: {d: own[d] for d in first} for q, (own, first) in best.items()}
+        collection = read_ranking(folder, split, document_ids={d for own in run.values() for d in own})
+        try:
+            notes = collection.check(run, unknown="count")
+        except DataError as error:
+            raise DataError(f"{folder.name}: {error}; is the run of this split?") from error
+        for note in notes:
+            logger.warning("%s: %s", folder.name, note)
     for note in collection.notes:
         if note.startswith(UNANSWERED):
             logger.warning("%s: %s; each counts 0", folder.name, note)
-    texts = collection.documents
+    documents = collection.documents
     return [
-        _sample(text, [texts[name] for name in collection.relevant(query)], run.get(query, {}), texts, rerank_k)
+        {
+            "query": text,
+            "positive": [documents[name] for name in collection.relevant(query)],
+            "documents": [documents[name] for name in ranked(run.get(query, {}))[:rerank_k]],
+        }
         for query, text in collection.queries.items()
         if query in collection.qrels
     ]
 
 
-def _check(name: str, run: Mapping[str, Mapping[str, float]], collection: Collection) -> None:
-    """Log what of a run does not fit the judgements; raise `DataError` where it is of other queries."""
-    try:
-        notes = collection.check(run, unknown="count")
-    except DataError as error:
-        raise DataError(f"{name}: {error}; is the run of this split?") from error
-    for note in notes:
-        logger.warning("%s: %s", name, note)
-
-
 def _run_of(folder: Path, split: str) -> Path | None:
-    """The run of a collection's folder; None where it has none, `DataError` where it is not clear which it is."""
+    """Find the run in a collection's folder; `DataError` if it is not clear which it is."""
     ends = (".tsv", ".tsv.gz")
     found = [path for end in ends for path in (folder / "runs").glob(f"bm25{end}")]
-    found = found or [path for end in ends for path in sorted((folder / "runs").glob(f"bm25*_{split}{end}"))]
+    found = found or [p for end in ends for p in sorted((folder / "runs").glob(f"bm25*_{split}{end}"))]
     if len(found) > 1:
-        raise DataError(f"{folder} has several runs: {', '.join(path.name for path in found)}; leave one")
+        raise DataError(f"{folder} has several runs: {', '.join(p.name for p in found)}; leave one")
     return found[0] if found else None
 
 
-def _sample(
-    query: str, positive: list[str], found: Mapping[str, float], documents: Mapping[str, str], rerank_k: int
-) -> Sample:
-    return {"query": query, "positive": positive, "documents": [documents[name] for name in ranked(found)[:rerank_k]]}
-
-
-def _from_hub(dataset_id: str, split: str, rerank_k: int) -> list[Sample]:
-    """The samples of a collection on the hub, whose parts are the subsets corpus, queries, qrels and bm25."""
+def _from_hub(dataset_id: str, split: str, rerank_k: int) -> list[dict[str, Any]]:
+    """Read the samples of a collection on the hub: subsets corpus, queries, qrels and bm25."""
     corpus, queries = (
         {row["_id"]: row["text"] for row in _subset(dataset_id, part, split, ("_id", "text"))}
         for part in ("corpus", "queries")
@@ -210,27 +198,27 @@ def _from_hub(dataset_id: str, split: str, rerank_k: int) -> list[Sample]:
         positive.setdefault(row["query-id"], {}).update(dict.fromkeys(ids))
     samples = []
     for row in _subset(dataset_id, "bm25", split, ("query-id", "corpus-ids")):
-        run = {name: -float(rank) for rank, name in enumerate(row["corpus-ids"][:rerank_k])}
-        query = row["query-id"]
-        missing = [name for name in (*run, *positive.get(query, ())) if name not in corpus]
+        query, found = row["query-id"], row["corpus-ids"][:rerank_k]
+        missing = [name for name in (*found, *positive.get(query, ())) if name not in corpus]
         if query not in queries or query not in positive or missing:
             what = f"document {missing[0]!r} has no text" if missing else "it has no text or no judgements"
             raise DataError(f"{dataset_id}, {split}, query {query!r}: {what}")
-        samples.append(_sample(queries[query], [corpus[name] for name in positive[query]], run, corpus, rerank_k))
+        good, texts = [corpus[name] for name in positive[query]], [corpus[name] for name in found]
+        samples.append({"query": queries[query], "positive": good, "documents": texts})
     return samples
 
 
 def _subset(dataset_id: str, part: str, split: str, columns: Sequence[str]) -> Any:
-    """The rows of a part of a hub data set; `DataError` where it cannot be had or lacks a column."""
+    """Load a part of a hub data set; `DataError` if it cannot be had or lacks a column."""
     datasets = need("datasets", "the hub")
     try:
         rows = datasets.load_dataset(dataset_id, part, split=split)
     except Exception as error:
-        raise DataError(
-            f"the hub gave no subset {part!r}, split {split!r} of {dataset_id!r} ({type(error).__name__}: {error}); "
-            "correct the names, go online, or give folder="
-        ) from error
+        what = f"the hub gave no subset {part!r}, split {split!r} of {dataset_id!r}"
+        hint = "correct the names, go online, or give folder="
+        raise DataError(f"{what} ({type(error).__name__}: {error}); {hint}") from error
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
-        raise DataError(f"{dataset_id}, subset {part!r}: no column {missing[0]!r} among {', '.join(rows.column_names)}")
+        has = ", ".join(rows.column_names)
+        raise DataError(f"{dataset_id}, subset {part!r}: no column {missing[0]!r} among {has}")
     return rows

@@ -168,11 +168,11 @@ class TestFolder:
         caplog.set_level(logging.INFO)
         CrossEncoderNanoBEIREvaluator(folder=tmp_path, always_rerank_positives=True)(Model())
         assert caplog.messages == [
-            "CrossEncoderRerankingEvaluator fruit_R100, epoch -1, steps -1: MAP 1.0000, MRR@10 1.0000, NDCG@10 1.0000",
             "CrossEncoderRerankingEvaluator fruit_R100, first stage of 2 samples: "
             "MAP 0.2500, MRR@10 0.2500, NDCG@10 0.3255",
             "CrossEncoderRerankingEvaluator fruit_R100: "
             "positives that the first stage missed were reranked too, which flatters",
+            "CrossEncoderRerankingEvaluator fruit_R100, epoch -1, steps -1: MAP 1.0000, MRR@10 1.0000, NDCG@10 1.0000",
             "CrossEncoderNanoBEIREvaluator NanoBEIR_R100_mean, epoch -1, steps -1: "
             "MAP 1.0000, MRR@10 1.0000, NDCG@10 1.0000",
             "mean of the first stage, over 1 collections: MAP 0.2500, MRR@10 0.2500, NDCG@10 0.3255",
