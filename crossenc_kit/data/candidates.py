@@ -173,7 +173,7 @@ def _texts_by_column(
     rows: Numbered, inputs: list[str], queries: Texts | None, documents: Texts | None
 ) -> dict[str, dict[str, str]]:
     """Collect `{id: text}` for each input that holds ids; `DataError` for ids without texts."""
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for kind, texts, names in (("queries", queries, inputs[:1]), ("documents", documents, inputs[1:])):
         if texts is not None:
             wanted = {str(key) for _, row in rows for name in names for key in _listed(row.get(name))}

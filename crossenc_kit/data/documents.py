@@ -81,7 +81,7 @@ def rank_candidates(
     top_k: int | None = None,
     return_documents: bool = False,
     shown: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> list[list[dict[str, Any]]]:
+) -> list[Hits]:
     """Rank the documents of each of Q queries, all scored together; equal scores keep their order.
 
     A hit is `{"corpus_id": index, "score": float, "text": if asked}`, and of a document that is
@@ -107,7 +107,7 @@ def rank_candidates(
         raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(pairs)} pairs; expected one a pair")
     check_finite(scores, lambda row: "the query {!r} and the document {!r}".format(*(t[:40] for t in pairs[row])))
     seen = scores if shown is None else np.asarray(shown(scores))  # (N,)
-    ranking: list[list[dict[str, Any]]] = []
+    ranking: list[Hits] = []
     start = 0
     for own in candidates:
         raw, part = scores[start : start + len(own)], seen[start : start + len(own)]  # (K,)

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from fine_tuning import run_record, timed, train_peer
 
-from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, evaluate_classification, read_duplicates, read_nli, train
+from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, evaluate_classification, read_nli, train
+from crossenc_kit.data import read_duplicates
 from crossenc_kit.lab.records import describe_result, write_result
 
 READERS: dict[str, Callable[..., Pairs]] = {"nli": read_nli, "duplicates": read_duplicates}
