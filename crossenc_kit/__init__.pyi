@@ -90,7 +90,6 @@ from .losses.pointwise import bce_with_logits as bce_with_logits
 from .losses.pointwise import cross_entropy as cross_entropy
 from .losses.pointwise import mse as mse
 from .losses.pointwise import sigmoid_mse as sigmoid_mse
-from .models.adapters import merge_adapters as merge_adapters
 from .retrieval.baselines import overlap_run as overlap_run
 from .retrieval.baselines import random_run as random_run
 from .retrieval.baselines import word_overlap as word_overlap

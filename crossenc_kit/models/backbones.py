@@ -94,7 +94,7 @@ class Backbone:
         return cached_file(self.folder, name, **self.download, **errors)
 
     def without_network(self) -> Backbone:
-        """Ask only the local cache if the hub is out of reach: each question waits 30 seconds."""
+        """Ask only the local cache if the hub is out of reach: every question would wait 30 s."""
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         if self.is_folder:

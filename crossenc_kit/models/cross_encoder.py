@@ -1,4 +1,4 @@
-"""`CrossEncoder`: a tokenizer and a Hugging Face sequence classifier that reads two texts together."""
+"""`CrossEncoder`: a tokenizer and a Hugging Face classifier that reads two texts together."""
 
 from __future__ import annotations
 
@@ -110,12 +110,10 @@ class CrossEncoder:
             revision=revision,
             local_files_only=local_files_only,
             token=token,
-        )
-        changes = dict(given["config_kwargs"] or {})
-        if num_labels is not None or label_names:
-            changes["num_labels"] = num_labels if num_labels is not None else len(label_names or ())
-        if classifier_dropout is not None:
-            changes["classifier_dropout"] = classifier_dropout
+        ).without_network()
+        num_labels = len(label_names) if num_labels is None and label_names else num_labels
+        asked = {"num_labels": num_labels, "classifier_dropout": classifier_dropout}
+        changes = {**(given["config_kwargs"] or {}), **{k: v for k, v in asked.items() if v is not None}}
         self.folder = backbone.folder
         loaded = load_classifier(backbone, changes, given["model_kwargs"] or {}, seed, backend)
         self.model, self.new_head, self.backend = loaded
@@ -132,7 +130,7 @@ class CrossEncoder:
 
     @property
     def model(self) -> Any:
-        """The Hugging Face classifier, perhaps with an adapter's wrapper; another one can be put in."""
+        """The Hugging Face classifier, perhaps in an adapter's wrapper; another can be put in."""
         return self._model
 
     @model.setter
@@ -154,7 +152,7 @@ class CrossEncoder:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The classes' names in index order, saved with the model (`id2label`); empty if it has none."""
+        """The classes' names in index order (`id2label`); empty if the model has none."""
         return config_label_names(self.config)
 
     def name_labels(self, names: Sequence[str]) -> None:
@@ -208,12 +206,12 @@ class CrossEncoder:
         return tokens
 
     def scores(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
-        """Score some rows of tokenised pairs: raw scores `(B, C)` in their order; gradients flow."""
+        """Score some rows of tokenised pairs: raw scores `(B, C)`, in their order, with gradients."""
         import torch
 
         from crossenc_kit.models.packed import forward, padding_of
 
-        if torch.is_grad_enabled():  # somebody may be training, and fused optimizers count no writes
+        if torch.is_grad_enabled():  # this may be training: see `untrained_head`
             self._head = (None, False)
         return forward(self.network, tokens, rows, padding_of(self.network, self.tokenizer))
 
@@ -309,7 +307,7 @@ class CrossEncoder:
         return_documents: bool = False,
         **predict_options: Any,
     ) -> Hits:
-        """Order documents from best to worst: `[{"corpus_id": index, "score": float, "text": ...}]`.
+        """Order documents from best to worst: `[{"corpus_id": index, "score": float}]`.
 
         documents: texts, `{id: text}`, or dicts, whose id and metadata then go into the hits
         top_k: hits to return, all by default

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 GPU_TOKENS = 65536  # per batch
-# Tokens per batch on a CPU: enough for full speed of the matrix products, and few enough for its
-# caches. int8 layers finish sooner, and there memory takes the time: malloc hands the same pages out
-# again only for batches of a few hundred tokens.
+# Tokens per batch on a CPU: enough for full speed of the matrix products, few enough for its caches.
+# int8 layers finish sooner, and then memory takes the time: malloc hands the same pages out again
+# only for batches of a few hundred tokens.
 CPU_TOKENS = {"torch": 1024, "int8": 384, "onnx": 1024, "onnx-int8": 512}
 
 
@@ -73,7 +73,7 @@ def best_device(backend: str) -> str:
 
 
 def check_device(backend: str, device: Any) -> None:
-    """Raise `ValueError` if the backend does not run on a device, or the machine does not have it."""
+    """Raise `ValueError` if a backend does not run on a device, or there is no such device."""
     if backend != "torch" and str(device).partition(":")[0] != "cpu":
         raise ValueError(
             f"backend={backend!r} runs on the CPU, not on {device}; on a GPU use backend='torch', "

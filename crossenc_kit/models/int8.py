@@ -55,7 +55,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """An embedding table in int8, `weight` `(V, H)` and `scale` `(V, 1)`; rows come out in float32."""
+    """An embedding table in int8, `weight` `(V, H)` and `scale` `(V, 1)`; gives float32 rows."""
 
     def __init__(self, weight: Tensor, scale: Tensor):
         super().__init__()
@@ -71,7 +71,7 @@ def int8_linear(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | Non
     whole, row = _quantize_rows(input.reshape(-1, input.shape[-1]), factor)  # (N, in), (N, 1)
     product = _product(whole, weight)  # (N, out)
     output = product.view(torch.float32)
-    if product.dtype == torch.int32:  # in place: a second matrix of this size costs more than the product
+    if product.dtype == torch.int32:  # in place: another large matrix costs more than the product
         output.copy_(product)
     output.mul_(scale).mul_(row)
     if bias is not None:
@@ -101,7 +101,7 @@ def _product(whole: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def has_exact_product() -> bool:
-    """Tell whether torch multiplies int8 by oneDNN here, and exactly: sums saturate without VNNI."""
+    """Tell whether oneDNN multiplies int8 here, and exactly: sums saturate without VNNI."""
     if not torch.backends.mkldnn.is_available():
         return False
     ones = torch.ones(ROWS, ROWS, dtype=torch.int8)
@@ -133,7 +133,7 @@ def quantize(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
 
 
 def to_int8(model: Any, ranges: dict[str, Tensor] | None = None) -> Any:
-    """Quantise a float32 classifier in place; raises `ValueError` if it has no packed forward pass."""
+    """Quantise a float32 classifier in place; `ValueError` if it has no packed forward pass."""
     if not can_pack(unwrap(model)):
         raise ValueError(
             f"backend='int8' runs without padding, which {type(model).__name__} cannot: "
@@ -162,7 +162,7 @@ def quantized(layer: nn.Linear, largest: Tensor | None = None) -> Int8Linear:
 
 
 def input_ranges(model: Any, score: Callable[[], Any]) -> dict[str, Tensor]:
-    """Find every channel's largest |input| `(in,)`, by layer, while `score()` runs on one thread."""
+    """Find each channel's largest |input| `(in,)` by layer, while `score()` runs on one thread."""
     ranges: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[..., None]:
@@ -182,7 +182,7 @@ def input_ranges(model: Any, score: Callable[[], Any]) -> dict[str, Tensor]:
 
 
 def put_weights(model: Any, weights: dict[str, Tensor]) -> Any:
-    """Quantise a float32 model in place and load int8 weights; `RuntimeError` if they do not fit."""
+    """Quantise a model in place and load int8 weights; `RuntimeError` if they do not fit."""
     quantize(model)
     for name, module in model.named_modules():
         if isinstance(module, Int8Linear) and f"{name}.factor" in weights:

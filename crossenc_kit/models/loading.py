@@ -121,8 +121,7 @@ def _only(backbone: Backbone, exports: list[str]) -> str:
 
 
 def find_origin(backbone: Backbone) -> tuple[Backbone, str]:
-    """Return whose weights to load (an adapter's base model's), and folder or file of the configuration."""
-    backbone = backbone.without_network()
+    """Return whose weights to load (an adapter's base model's), and where the configuration is."""
     folder = backbone.folder
     parts = backbone.json("modules.json") or []
     if len(parts) > 1 and (backbone.json(ST_CONFIG) or {}).get("model_type") == "CrossEncoder":
@@ -165,8 +164,8 @@ def _load_torch(
             "or its config.json belongs to another model"
         )
     for tensor in (*model.parameters(), *model.buffers()):
-        # Weights mapped from a file start at odd addresses, where matrix products round otherwise than
-        # elsewhere: a copy starts at a round one, and a run and its resumed twin agree to the last bit.
+        # Weights mapped from a file start at odd addresses, where matrix products may round otherwise.
+        # A copy starts at a round one, so that a run and its resumed twin agree to the last bit.
         tensor.data = tensor.data.clone()
     weights = plain_weights(model) if adapted else model.state_dict()
     held = saved_names(model) if adapted else set()
@@ -197,7 +196,7 @@ def _from_pretrained(
 
 
 def _has_head(config: Any) -> bool:
-    if config.architectures is None:  # old models: 2 is also what transformers says of a bare encoder
+    if config.architectures is None:  # old models; transformers also says 2 of a bare encoder
         return config.num_labels != 2 or bool(config_label_names(config))
     return any("ForSequenceClassification" in name for name in config.architectures)
 

@@ -1,9 +1,9 @@
-"""A classifier in an ONNX file: torch writes it, onnxruntime runs it in place of a Hugging Face model.
+"""A classifier in an ONNX file: torch writes it, onnxruntime runs it like a Hugging Face model.
 
-torch's newer exporter follows the model's own code with sizes left open (`torch.export`); the older
-one records a single run, and every choice that depends on a size would be frozen. So the graph takes
-batches of any size and length. Its attention is written out, which onnxruntime runs faster than
-torch's fused operation translated to ONNX.
+torch's newer exporter follows the model's own code with sizes left open (`torch.export`), so the
+graph takes batches of any size and length; the older one records a single run, and freezes every
+choice that depends on a size. Attention is written out, which onnxruntime runs faster than torch's
+fused operation translated to ONNX.
 
 An int8 layer (see `int8`) becomes QuantizeLinear with a scale per row, MatMulInteger and two scales.
 Its scores equal those of the int8 model in torch, except where rounding ties.

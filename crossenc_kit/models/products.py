@@ -1,4 +1,4 @@
-"""Matrix products on a CPU: oneDNN multiplies float32 on AMD processors; elsewhere MKL does, as usual.
+"""Matrix products on a CPU: oneDNN multiplies float32 on AMD processors, MKL elsewhere, as usual.
 
 torch multiplies float32 with MKL, which keeps to 256-bit instructions on processors of other makers
 than Intel. oneDNN, which torch also brings, uses the 512-bit ones: on a Zen 5 core 260 instead of
@@ -72,7 +72,7 @@ def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def missing_rows(rows: int) -> int:
-    """Count the rows a matrix lacks to a multiple of `ROWS`; 0 if the faster product is not used."""
+    """Count the rows a matrix lacks to a multiple of `ROWS`; 0 without the faster product."""
     return -rows % ROWS if has_faster_product() else 0
 
 

@@ -1,4 +1,4 @@
-"""What a saved model says of itself beside its weights: activation, length, truncation, label names.
+"""What a saved model says of itself: activation, longest input, truncation and label names.
 
 Each setting comes from the caller, else from the model's folder, else from a rule. Saving writes
 them where sentence-transformers looks for them too.
@@ -150,7 +150,7 @@ def save_rule(folder: Path, rule: str) -> None:
 
 
 def longest_input(model: Any, tokenizer: Any, asked: int | None = None) -> int:
-    """Choose how many tokens a pair may have: `asked`, else the smaller limit of tokenizer and model.
+    """Choose the most tokens per pair: `asked`, else the smaller limit of tokenizer and model.
 
     Raises `ValueError` if the model has positions for fewer tokens than `asked`.
     """
@@ -169,7 +169,7 @@ def longest_input(model: Any, tokenizer: Any, asked: int | None = None) -> int:
 
 
 def name_labels(config: Any, names: Sequence[str], *, anew: bool) -> None:
-    """Put class names into the configuration; raises `DataError` if it has others, or another order.
+    """Put class names into the configuration; `DataError` if it has others, or another order.
 
     anew: the head is new, so that any names in the configuration belonged to another head
     """
