@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--columns", nargs=2, metavar=("LEFT", "RIGHT"), help="the columns with the two texts")
     sub.add_argument("--keep", nargs="+", metavar="NAME", help="columns of the input to write beside the scores")
     sub.add_argument("--shards", action="store_true", help="the output is a folder of shards, whatever its name")
-    sub.add_argument("--shard-rows", type=int, metavar="N", help="rows of a shard: what a kill costs at most")
+    sub.add_argument("--shard-size", type=int, metavar="N", help="rows per shard: what a kill costs at most")
     sub.add_argument("--activation", metavar="NAME", help="sigmoid, identity, softmax, ... (default: the model's)")
     sub.add_argument("--batch-size", type=int, metavar="N", help="most pairs in a batch")
     sub.add_argument("--threads", type=int, metavar="N", help="batches side by side on a CPU (default: all cores)")

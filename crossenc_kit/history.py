@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,10 @@ class Report:
     A subclass has `metrics`, a dict of floats whose first entry selects the best model.
     """
 
-    metrics: Mapping[str, float]
+    if TYPE_CHECKING:  # a field or a property of the subclass
+
+        @property
+        def metrics(self) -> Mapping[str, float]: ...
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain Python values, ready for JSON."""

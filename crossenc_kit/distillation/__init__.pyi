@@ -1,10 +1,5 @@
 """The public names of the room `distillation`."""
 
-from .augmentation import bi_encoder_scorer as bi_encoder_scorer
-from .augmentation import join_pairs as join_pairs
-from .augmentation import label_pairs as label_pairs
-from .augmentation import sample_pairs as sample_pairs
-from .augmentation import train_bi_encoder as train_bi_encoder
 from .ensembles import ensemble as ensemble
 from .layers import match_layers as match_layers
 from .score_files import read_teacher_scores as read_teacher_scores

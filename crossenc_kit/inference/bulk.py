@@ -1,47 +1,67 @@
-"""Bulk scoring: files of any size with bounded memory, in shards that survive a kill, in one process or many.
+"""Bulk scoring: a file of any size, with the memory of one shard.
 
     score_file("my-model", "pairs.jsonl.gz", "scores/", keep=["id"])
     torchrun --nproc_per_node 2 -m crossenc_kit score my-model pairs.jsonl.gz --output scores/
 
-Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so that its scores have the
-same bits whatever else the run scores. Process r of W takes the shards k with k % W == r; they do not speak to each
-other.
-
-Pairs scored block by block: memory for one block, and scores that do not depend on what else is scored.
+Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so its scores
+have the same bits whatever else the job scores, and a killed job goes on with the shards it lacks.
+Process r of W takes the shards k with k % W == r; the processes do not talk to each other.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crossenc_kit.data.pair_files import Block, PairFile, check_pairs, read_blocks
-from crossenc_kit.data.pairs import check_text
-from crossenc_kit.errors import DataError, TruncationWarning, need
+from crossenc_kit.errors import TruncationWarning, need
 from crossenc_kit.files import dumps, write_jsonl
-from crossenc_kit.inference.score_store import ScoreFolder, alone, is_written_there
+from crossenc_kit.history import Report
+from crossenc_kit.inference.score_store import Shards, is_written_there, score_column, shard_names
+from crossenc_kit.jobs import lock
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import find_activation
 from crossenc_kit.models.tokens import one_or_more
-from crossenc_kit.scorers import check_finite, fingerprint
+from crossenc_kit.scorers import check_finite, fingerprint, warn_at_call
 
-SHARD_ROWS = 16384  # what a kill costs at most
+SHARD_SIZE = 16384  # rows: what a kill costs at most
 OURS = ("row", "score", "label")  # columns that are written
-NOT_FINITE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
-CPU_ROWS, GPU_ROWS = 2048, 16384  # rows of a block: dozens of batches on a CPU, a few large ones on a GPU
+ADVICE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
+CPU_ROWS, GPU_ROWS = 2048, 16384  # rows per block: dozens of batches on a CPU, a few large ones on a GPU
+IN_PLACE, IN_A_LOG = 0.5, 15.0  # seconds between two updates of the progress bar
+
+
+@dataclass(frozen=True)
+class ScoredFile(Report):
+    """What one call of `score_file` did."""
+
+    output: Path
+    rows: int  # of the whole input
+    scored: int  # by this call; the others were there already, or belong to other processes
+    seconds: float
+    shards: int = 0  # of the whole job; 0 for a file of lines
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Pairs per second first."""
+        rate = self.scored / max(self.seconds, 1e-9)
+        return {"pairs_per_second": rate, "scored": self.scored, "rows": self.rows}
+
+    def __str__(self) -> str:
+        rate = self.metrics["pairs_per_second"]
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        shards = f"{self.shards} shards " if self.shards else ""
+        return f"{self.scored:,} of {self.rows:,} pairs scored now, {speed} pairs/s; {shards}in {self.output}"
 
 
 def score_file(
@@ -52,53 +72,60 @@ def score_file(
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
     shards: bool | None = None,
-    shard_rows: int | None = None,
+    shard_size: int | None = None,
     encoding: str = "utf-8",
     progress: bool = True,
     **settings: Any,
-) -> dict[str, Any]:
-    """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet), and return what was done.
+) -> ScoredFile:
+    """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet).
 
-    `model`: a `CrossEncoder`, a folder or a hub name. `output` is a folder of parquet shards if it ends with / or is
-    a folder (or `shards` says so: a `Path` drops the /), of `shard_rows` rows each (16,384), see `score_folder`; else
-    a file of JSON Lines. Written are `row` (from 0), `score`, of several classes `label`, and the input's columns
-    `keep`. `columns` names the two texts, else they are found as `read_pairs` finds them. `settings`: `batch_size` and
-    `threads` of `CrossEncoder.predict`; `activation_fn`, also "softmax"; `device`, of a model that is given by name.
+    Writes `row` (from 0), `score`, `label` for several classes, and the columns `keep`. A job that was
+    killed goes on when it is run again; another input, model or setting is refused.
 
-    A folder job that was killed goes on when it is run again: only missing shards are scored. With another input,
-    model or setting it refuses, and `CheckpointError` names what differs. Every row is checked before the first is
-    scored: `DataError` names file and line. It names the row of a score that is not finite, too: then only the shards
-    before it are written. Raises `OSError` where the output cannot be written, `ValueError` where the scores would be
-    written over the input.
+    output: ends with / (or is a folder): parquet shards, see `score_store`; else a file of JSON Lines
+    columns: the names of the two texts; default: found as `read_pairs` finds them
+    shards: True for a folder, whatever its name; shard_size: its rows per shard (16,384)
+    settings: `batch_size`, `threads`, `activation_fn` (also "softmax"), `device` (for a model's name)
+
+    Raises `DataError` naming the row that cannot be used or whose score is not finite, `CheckpointError`
+    naming what differs from the job in the folder, `ValueError` if the input would be overwritten.
     """
-    if shard_rows is not None and shard_rows < 1:
-        raise ValueError(f"a shard has at least one row, got shard_rows={shard_rows}")
+    if shard_size is not None and shard_size < 1:
+        raise ValueError(f"a shard has at least one row, got shard_size={shard_size}")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if not _is_folder(output, shards, shard_rows):
+    began = time.monotonic()
+    if not _is_folder(output, shards, shard_size):
         if count > 1:
             raise ValueError(f"{count} processes write a shard each: name a folder as output, such as scores/")
-        _check_apart(path, Path(output))
+        _check_apart(Path(path), Path(output))
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
-        return _to_lines(scorer, file, Path(output), progress)
+        write_jsonl(output, score_rows(scorer, file, progress))
+        return ScoredFile(Path(output), file.rows, file.rows, time.monotonic() - began)
     need("pyarrow.parquet", "a folder of scores (parquet)")
     os.stat(path)  # no folder is made for a file that is not there
-    if is_written_there(Path(output), Path(path)):
-        raise ValueError(f"the input {path} lies where the shards of {output} are written; choose another folder")
-    with alone(Path(output), rank, count):
+    folder = Path(output)
+    if is_written_there(folder, Path(path)):
+        raise ValueError(f"the input {path} lies where the shards of {folder} are written; choose another folder")
+    with lock(folder if rank == 0 else folder / ".ranks" / str(rank)):
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
-        rows = shard_rows or SHARD_ROWS
-        plan = {"input": file.plan(), **scorer.plan(), "shard_rows": rows}
-        folder = ScoreFolder(Path(output), file.rows, rows, plan, str(rank), scorer.model.label_names)
-        folder.begin()
-        return _to_shards(scorer, file, folder, rank, count, progress)
+        size = shard_size or SHARD_SIZE
+        names = shard_names(-(-file.rows // size))
+        there = Shards(folder, {"input": file.plan(), **scorer.plan(), "shard_size": size})
+        labels = list(scorer.model.label_names)
+        there.begin(rows=file.rows, shard_size=size, shards=len(names), label_names=labels)
+        wanted = {number: name for number, name in enumerate(names) if number % count == rank}
+        scored = _score_shards(scorer, file, there, wanted, size, progress)
+        _warn_of_cut(there.truncated(), file.rows, scorer)
+        return ScoredFile(folder, file.rows, scored, time.monotonic() - began, len(names))
 
 
-def _is_folder(output: str | os.PathLike, shards: bool | None, shard_rows: int | None) -> bool:
-    """Whether the output is a folder of shards; raises for a file that cannot be written."""
-    if shards or (shards is None and (str(output).endswith(("/", os.sep)) or os.path.isdir(output))):
+def _is_folder(output: str | os.PathLike, shards: bool | None, shard_size: int | None) -> bool:
+    """Tell whether the output is a folder of shards; raise for a file that cannot be written."""
+    named_as_one = str(output).endswith(("/", os.sep)) or os.path.isdir(output)
+    if shards or (shards is None and named_as_one):
         return True
-    if shard_rows is not None:
-        raise ValueError(f"shard_rows is of a folder, and {output} is a file: end its name with / or give shards=True")
+    if shard_size is not None:
+        raise ValueError(f"shard_size needs a folder, and {output} is a file: end its name with / or give shards=True")
     if {".csv", ".tsv"} & set(Path(output).suffixes):
         raise ValueError(f"{output}: scores are written as lines of JSON (.jsonl) or, in a folder, as parquet")
     if Path(output).suffix == ".parquet":
@@ -108,44 +135,37 @@ def _is_folder(output: str | os.PathLike, shards: bool | None, shard_rows: int |
     return False
 
 
-def _check_apart(path: str | os.PathLike, output: Path) -> None:
-    """Raise `ValueError` where the lines, or the half of them while they are written, would replace the input."""
-    for target in (output, output.with_name(output.name + ".partial")):
-        if target.exists() and os.path.samefile(path, target):
-            raise ValueError(f"the scores would be written over the input {path}; name another output than {output}")
+def _check_apart(path: Path, output: Path) -> None:
+    """Raise `ValueError` if the output would replace the input."""
+    if output.exists() and os.path.samefile(path, output):
+        raise ValueError(f"the scores would be written over the input {path}; name another output than {output}")
 
 
 def _prepare(
     model: Any, path: Any, columns: Any, keep: Sequence[str], encoding: str, settings: dict[str, Any]
 ) -> tuple[PairFile, BlockScorer]:
-    """The input, checked, and then the model, which takes longer to load."""
+    """Check the input, and only then load the model, which takes longer."""
     if isinstance(keep, str) or len(set(keep)) < len(keep):
         raise ValueError(f"keep is {keep!r}; expected a list of different columns")
     file = check_pairs(path, columns, keep, encoding)
     scorer = load_scorer(model, **settings)
     for name in keep:
         if name in OURS[: 3 if scorer.model.num_labels > 1 else 2]:
-            raise ValueError(f"cannot keep the column {name!r}: the scores have one of that name; rename it in {path}")
+            raise ValueError(f"cannot keep the column {name!r}: the scores use that name; rename it in {path}")
     return file, scorer
 
 
-def _to_lines(scorer: BlockScorer, file: PairFile, output: Path, progress: bool) -> dict[str, Any]:
-    """JSON Lines, one a pair, into a file that appears when it is whole."""
-    began = time.monotonic()
-    write_jsonl(output, score_rows(scorer, file, progress))
-    return {"output": str(output), "rows": file.rows, "scored": file.rows, "seconds": time.monotonic() - began}
-
-
 def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[dict[str, Any]]:
-    """A row of JSON for each pair: `row`, kept columns, `score`, of several classes `label`."""
+    """Yield a row of JSON for each pair: `row`, the kept columns, `score`, and `label` for several classes."""
     blocks = read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows)))
     total = 0
-    with tqdm(total=file.rows, unit="pair", disable=not progress) as bar:
+    with _bar(file.rows, progress) as bar:
         for _, block in blocks:
-            scores, cut = scorer.score(block.texts, partial(_row_of, file.path), block.start)
+            scores, cut = scorer.score(block.texts, file.path, block.start)
             total += cut
             bar.update(len(scores))
-            columns = {"row": range(block.start, block.start + len(scores)), **block.kept, "score": scores.tolist()}
+            columns = {"row": range(block.start, block.start + len(scores)), **block.kept}
+            columns["score"] = scores.tolist()
             if (labels := scorer.labels(scores)) is not None:
                 columns["label"] = labels
             for values in zip(*columns.values(), strict=True):
@@ -153,64 +173,60 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
     _warn_of_cut(total, file.rows, scorer)
 
 
-def _row_of(path: str, number: int) -> str:
-    """Where a pair stands: by the number that its row has in the scores."""
-    return f"row {number} (from 0) of {path}"
-
-
 def _for_json(value: Any) -> Any:
-    """A value of a parquet file, such as a date, as text where JSON has no form for it."""
+    """Write values of a parquet file for which JSON has no form, such as dates, as text."""
     return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
 
 
-def _to_shards(
-    scorer: BlockScorer, file: PairFile, folder: ScoreFolder, rank: int, count: int, progress: bool
-) -> dict[str, Any]:
-    """Score and write those shards of process `rank` of `count` that are not there."""
-    began, scored = time.monotonic(), 0
-    mine = range(rank, folder.shards, count)
-    wanted = folder.missing(mine)
-    sizes = {number: stop - start for number in mine for start, stop in [folder.rows_of(number)]}
-    there = sum(size for number, size in sizes.items() if number not in set(wanted))
-    name = f"process {rank}" if count > 1 else None
-    with tqdm(desc=name, total=sum(sizes.values()), initial=there, unit="pair", disable=not progress) as bar:
-        for number, block in read_blocks(file, folder.shard_rows, wanted):
-            if folder.damage(number) == "":  # made by another job meanwhile
-                bar.update(sizes[number])
-                continue
-            scores, cut = [], 0
+def _score_shards(
+    scorer: BlockScorer, file: PairFile, there: Shards, names: dict[int, str], size: int, progress: bool
+) -> int:
+    """Score and write those shards `{number: name}` that are not there; return how many rows that were."""
+    sizes = {number: min((number + 1) * size, file.rows) - number * size for number in names}
+    wanted = [number for number, name in names.items() if not there.is_whole(name)]
+    scored = sum(sizes[number] for number in wanted)
+    with _bar(sum(sizes.values()), progress, sum(sizes.values()) - scored) as bar:
+        for number, block in read_blocks(file, size, wanted):
+            parts, cut = [], 0
             for start in range(0, len(block.texts), scorer.block_rows):
                 texts = block.texts[start : start + scorer.block_rows]
-                found, cut_here = scorer.score(texts, partial(_row_of, file.path), block.start + start)
-                scores.append(found)
+                found, cut_here = scorer.score(texts, file.path, block.start + start)
+                parts.append(found)
                 cut += cut_here
                 bar.update(len(found))
-            folder.write(number, _columns(scorer, file, block, np.concatenate(scores)), truncated=cut)
-            scored += sizes[number]
-    _warn_of_cut(folder.truncated(), file.rows, scorer)
-    done = {"output": str(folder.path), "rows": file.rows, "scored": scored, "shards": folder.shards}
-    return {**done, "seconds": time.monotonic() - began}
+            columns = _columns(scorer, file, block, np.concatenate(parts))
+            there.write(names[number], columns, rows=len(block.texts), truncated=cut)
+    return scored
 
 
 def _columns(scorer: BlockScorer, file: PairFile, block: Block, scores: np.ndarray) -> dict[str, tuple[Any, Any]]:
-    """What a shard holds, as columns `name: (values, type)`."""
-    columns: dict[str, tuple[Any, Any]] = {"row": (np.arange(block.start, block.start + len(scores)), None)}
+    """Lay out a shard as columns `name: (values, type)`."""
+    rows = np.arange(block.start, block.start + len(scores))
+    columns: dict[str, tuple[Any, Any]] = {"row": (rows, None)}
     columns |= {name: (values, file.column_type(name)) for name, values in block.kept.items()}
-    columns["score"] = (scores if scores.ndim == 1 else list(scores), None)
+    columns["score"] = score_column(scores)
     if (labels := scorer.labels(scores)) is not None:
         columns["label"] = (labels, None)
     return columns
 
 
+def _bar(total: int, shown: bool, done: int = 0) -> Any:
+    from tqdm import tqdm
+
+    pause = IN_PLACE if sys.stderr.isatty() else IN_A_LOG
+    options: dict[str, Any] = {"total": total, "initial": done, "unit": "pair", "desc": "scoring"}
+    return tqdm(**options, mininterval=pause, delay=pause, disable=not shown)
+
+
 def _warn_of_cut(cut: int, rows: int, scorer: BlockScorer) -> None:
     if cut:
-        what = f"{cut:,} of {rows:,} pairs exceed max_length={scorer.model.max_length} tokens and were cut"
-        warnings.warn(what, TruncationWarning, stacklevel=4)
+        limit = f"max_length={scorer.model.max_length} tokens"
+        warn_at_call(f"{cut:,} of {rows:,} pairs exceed {limit} and were cut", TruncationWarning)
 
 
 def score_command(options: Namespace) -> int:
-    """`crossenc-kit score`: rows on standard output, or into a file or folder with a last line on standard error."""
-    settings: dict[str, Any] = {"batch_size": options.batch_size, "threads": options.threads, "device": options.device}
+    """Run `crossenc-kit score`: print rows, or write a file or folder and report on standard error."""
+    settings = {name: getattr(options, name) for name in ("batch_size", "threads", "device")}
     settings["activation_fn"] = options.activation
     keep = options.keep or ()
     if options.output is None:
@@ -220,62 +236,42 @@ def score_command(options: Namespace) -> int:
         for row in score_rows(scorer, file, progress=True):
             print(dumps(row))
         return 0
-    more: dict[str, Any] = {"columns": options.columns, "keep": keep, "encoding": options.encoding}
-    shards: dict[str, Any] = {"shards": options.shards or None, "shard_rows": options.shard_rows}
-    done = score_file(options.model, options.file, options.output, **shards, **more, **settings)
-    if "shards" in done:
-        rate = f"{done['scored'] / max(done['seconds'], 1e-9):,.1f} pairs/s"
-        told = f"{done['scored']:,} of {done['rows']:,} pairs scored now, {rate}; {done['shards']} shards"
-        print(f"crossenc-kit: {told} in {done['output']}", file=sys.stderr)
+    done = score_file(
+        options.model,
+        options.file,
+        options.output,
+        columns=options.columns,
+        keep=keep,
+        shards=options.shards or None,
+        shard_size=options.shard_size,
+        encoding=options.encoding,
+        **settings,
+    )
+    print(f"crossenc-kit: {done}", file=sys.stderr)
     return 0
-
-
-def score_pairs(model: Any, pairs: Iterable[Any], **settings: Any) -> Iterator[Any]:
-    """Yield the score of each pair, in order, while `pairs` (any iterable, a generator too) is read in blocks.
-
-    `model`: a `CrossEncoder`, a folder or a hub name. A pair is two texts, or has them as `texts`. A score is a float,
-    or an array `(C,)` of a model with several classes. `settings`: `batch_size`, `threads`, `activation_fn`, `device`
-    of `bulk.score_file`. Raises `DataError` naming the pair that is none, or whose score is not finite.
-    """
-    scorer = load_scorer(model, **settings)
-
-    def scores() -> Iterator[Any]:
-        numbered = enumerate(pairs)
-        while block := list(itertools.islice(numbered, scorer.block_rows)):
-            found, _ = scorer.score([_texts(pair, number) for number, pair in block], "pair {}".format, block[0][0])
-            yield from (found.tolist() if found.ndim == 1 else found)
-
-    return scores()
-
-
-def _texts(pair: Any, number: int) -> tuple[str, str]:
-    texts = getattr(pair, "texts", pair)
-    if not isinstance(texts, (tuple, list)) or len(texts) != 2:
-        raise DataError(f"pair {number}: expected two texts, got {type(texts).__name__} {str(texts)[:40]!r}")
-    left, right = (check_text(text, f"pair {number}, text {side}") for side, text in enumerate(texts))
-    return left, right
 
 
 @dataclass(frozen=True)
 class BlockScorer:
-    """A model, and how it scores the `block_rows` pairs of a block."""
+    """A model, and how it scores a block of pairs."""
 
     model: CrossEncoder
     batch_size: int | None
     threads: int | None
     activation: Callable
     softmax: bool
-    block_rows: int
 
-    def score(
-        self, texts: Sequence[tuple[str, str]], where: Callable[[int], str], start: int
-    ) -> tuple[np.ndarray, int]:
-        """The scores `(B,)` or `(B, C)`, float32, and how many pairs were cut at `max_length`.
+    @property
+    def block_rows(self) -> int:
+        return CPU_ROWS if self.model.device.type == "cpu" else GPU_ROWS
 
-        Raises `DataError` for a score that is not finite: `where(start + k)` says where the pair k stands.
+    def score(self, texts: Sequence[tuple[str, str]], path: str, start: int) -> tuple[np.ndarray, int]:
+        """Score a block, `(B,)` or `(B, C)` float32, and count its pairs that were cut at `max_length`.
+
+        Raises `DataError` for a score that is not finite; it names the row, counted from `start`.
         """
-        with warnings.catch_warnings(), one_core_a_thread(self.threads) as threads:
-            warnings.simplefilter("ignore", TruncationWarning)  # both are told once, of all blocks
+        with warnings.catch_warnings(), one_core_per_thread(self.threads) as threads:
+            warnings.simplefilter("ignore", TruncationWarning)  # both are told once for all blocks
             warnings.filterwarnings("ignore", "the head of .* is new and untrained")
             scores = self.model.predict(
                 texts,
@@ -285,31 +281,38 @@ class BlockScorer:
                 apply_softmax=self.softmax,
                 threads=threads,
             )
-        check_finite(scores, lambda row: where(start + row), f"the model {self.model.name!r}", NOT_FINITE)
+
+        def where(row: int) -> str:
+            return f"row {start + row} (from 0) of {path}"
+
+        check_finite(scores, where, f"the model {self.model.name!r}", ADVICE)
         return scores, self.model.truncated
 
     def labels(self, scores: np.ndarray) -> list | None:
-        """The name (or index) of each pair's best class; None where there is one score a pair."""
+        """Return the name (or index) of each pair's best class; None for one score per pair."""
         if scores.ndim == 1:
             return None
         names = self.model.label_names or range(self.model.num_labels)
         return [names[best] for best in scores.argmax(axis=1)]
 
     def plan(self) -> dict[str, Any]:
-        """What the scores depend on, to their last bit on one kind of machine.
+        """Describe what the scores depend on, to their last bit on one kind of machine.
 
-        Raises `ValueError` for an activation that is not torch's: it cannot be told from another one.
+        Raises `ValueError` for an activation that is not torch's, since nobody can tell it from another.
         """
         for activation in (self.activation, self.model.activation_fn):
             if not type(activation).__module__.startswith("torch."):
                 raise ValueError(
-                    f"the activation {activation!r} is your own, and a job that goes on could not tell it from another "
-                    "one; use one of torch.nn, or write raw scores (identity) and apply it to those"
+                    f"the activation {activation!r} is your own, and a resumed job could not tell it from "
+                    "another; use one of torch.nn, or write raw scores (identity) and apply it to those"
                 )
-        model = {"sha256": fingerprint(self.model), "max_length": self.model.max_length}
-        name = "softmax" if self.softmax else repr(self.activation)
-        settings = {"activation": name, "batch_size": self.batch_size, "block_rows": self.block_rows}
-        return {"model": model, **settings, "device": self.model.device.type}
+        return {
+            "model": {"sha256": fingerprint(self.model), "max_length": self.model.max_length},
+            "activation": "softmax" if self.softmax else repr(self.activation),
+            "batch_size": self.batch_size,
+            "block_rows": self.block_rows,
+            "device": self.model.device.type,
+        }
 
 
 def load_scorer(
@@ -320,30 +323,25 @@ def load_scorer(
     activation_fn: Callable | str | None = None,
     device: Any = None,
 ) -> BlockScorer:
-    """A `BlockScorer` of a `CrossEncoder`, a folder or a hub name; under torchrun each process takes its own GPU.
+    """Load the model to score with; under torchrun each process takes its own GPU.
 
-    A new head is drawn from seed 0, the same one in each process and at each start.
+    A new head is drawn from seed 0, so that every process and every start has the same one.
     """
     if isinstance(model, CrossEncoder) and device is not None:
         raise ValueError("device is for a model given by its name; move this one with model.to(device)")
     one_or_more("batch_size", batch_size), one_or_more("threads", threads)
     softmax = activation_fn == "softmax"
-    chosen = _activation("identity" if softmax else activation_fn)
+    try:
+        chosen = find_activation("identity" if softmax else activation_fn)
+    except ValueError as error:
+        raise ValueError(f"{error}; over several classes also 'softmax'") from None
     if not isinstance(model, CrossEncoder):
         model = CrossEncoder(model, device=device or _own_gpu(), seed=0)
     if softmax and model.num_labels == 1:
-        raise ValueError("softmax is over several classes, and this model gives one score a pair; use sigmoid")
+        raise ValueError("softmax needs several classes, and this model gives one score per pair; use sigmoid")
     if model.untrained_head:
-        warnings.warn(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet", stacklevel=4)
-    rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    return BlockScorer(model, batch_size, threads, chosen or model.activation_fn, softmax, rows)
-
-
-def _activation(choice: Callable | str | None) -> Callable | None:
-    try:
-        return find_activation(choice)
-    except ValueError as error:
-        raise ValueError(f"{error}; over several classes also 'softmax'") from None
+        warn_at_call(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet")
+    return BlockScorer(model, batch_size, threads, chosen or model.activation_fn, softmax)
 
 
 def _own_gpu() -> str | None:
@@ -354,8 +352,8 @@ def _own_gpu() -> str | None:
 
 
 @contextmanager
-def one_core_a_thread(threads: int | None) -> Iterator[int]:
-    """How many worker threads to use, each on one core: sums depend on how many cores share a product."""
+def one_core_per_thread(threads: int | None) -> Iterator[int]:
+    """Give each of the worker threads one core: sums depend on how many cores share a product."""
     import torch
 
     before = torch.get_num_threads()

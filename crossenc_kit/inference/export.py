@@ -1,4 +1,4 @@
-"""Export a trained model for fast scoring on a CPU, with the drift of its scores measured on the way.
+"""Export a trained model for fast scoring on a CPU, and measure on the way how far its scores move.
 
     report = export_model(model, "fast", "int8", pairs=some_pairs)
     print(report)
@@ -10,12 +10,9 @@
 | "onnx" | float32 | onnxruntime | what torch can export |
 | "onnx-int8" | the same whole numbers | onnxruntime | what torch can export, with linear layers |
 
-One folder may hold several of them, and the float32 weights beside them. The ONNX files have the names and places that
-sentence-transformers looks in, `CrossEncoder(folder, backend="onnx")`.
-
-The reports of exports in a model's folder, and whose weights the folder holds: two models are not mixed in one.
-
-How far a faster form of a model moves its scores: arrays in, numbers out, no torch.
+One folder may hold several exports of a model, and its float32 weights beside them, but never two
+models. The ONNX files have the names and places where sentence-transformers looks for them,
+`CrossEncoder(folder, backend="onnx")`.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -41,55 +38,99 @@ from crossenc_kit.data.pairs import Pairs, as_text_pairs
 from crossenc_kit.errors import DriftError, TruncationWarning
 from crossenc_kit.evaluation.metrics import spearman
 from crossenc_kit.files import replace_folder, write_json
-from crossenc_kit.history import provenance
-from crossenc_kit.inference.timing import Comparison, interleave
+from crossenc_kit.history import Report, provenance
+from crossenc_kit.inference.timing import Speed, interleave
 from crossenc_kit.models.adapters import is_wrapped
 from crossenc_kit.models.backbones import EXPORTS, WEIGHTS
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.loading import MODEL_FILES
 from crossenc_kit.models.tokens import one_or_more
-from crossenc_kit.scorers import raw_options
+from crossenc_kit.scorers import check_finite, raw_options
 
-MEGABYTE = 1e6
-SAMPLE = 256  # pairs whose scoring is timed, and that tell the ranges of the layers' inputs
+MEGABYTE = 1e6  # bytes
+SAMPLE = 256  # pairs that are timed, and that tell the ranges of the layers' inputs
 REPORTS = "export.json"  # {backend: report}
 PLAIN = "model.safetensors"
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a score's size: what float32 sums in another order may differ by
-HARDLY = 1e-3  # of the largest score: a spread below it is a model's that tells no pairs apart
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative: float32 sums in another order differ by this much
+HARDLY = 1e-3  # of the largest score: scores that vary less come from a model that tells no pairs apart
 
 
 class Bounds(NamedTuple):
-    """The drift that is allowed: Spearman with the float32 scores, largest difference in their standard deviations."""
+    """The drift that is allowed."""
 
-    min_spearman: float
-    max_drift: float
+    min_spearman: float  # with the float32 scores
+    max_drift: float  # largest difference, in standard deviations of the float32 scores
+
+
+BOUNDS = {"int8": Bounds(0.99, 0.25), "onnx": Bounds(0.9999, 1e-3), "onnx-int8": Bounds(0.99, 0.25)}
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What an export came to: drift and speed beside float32 in torch, on the same pairs; sizes in MB (10^6 bytes).
+class Drift(Report):
+    """How far the scores of N pairs are from the exact ones."""
 
-    `speed`: pairs a second of the export (`ours`) and of the float32 model (`theirs`), measured in turns.
-    """
+    pairs: int
+    largest: float  # absolute difference, in the scores' own unit
+    mean: float  # of the absolute differences
+    spread: float  # standard deviation of the exact scores
+    spearman: float  # lowest of all classes; 1 if the scores are equal but for rounding
+    size: float  # largest absolute value of the exact scores
+    agreement: float | None = None  # share of pairs with the same best class; None for one score per pair
+
+    @property
+    def relative(self) -> float:
+        """The largest difference in standard deviations of the exact scores; rounding / 0 is 0."""
+        if self.spread:
+            return self.largest / self.spread
+        return 0.0 if self.is_rounding else math.inf
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the scores differ by no more than float32 rounds."""
+        return self.largest <= ROUNDING * self.size
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Spearman first."""
+        agreement = {} if self.agreement is None else {"agreement": self.agreement}
+        return {"spearman": self.spearman, "largest": self.largest, "relative": self.relative, **agreement}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "relative": self.relative}
+
+    def __str__(self) -> str:
+        text = f"largest {self.largest:.2g} ({self.relative:.2g} standard deviations of the scores), "
+        text += f"mean {self.mean:.2g}, Spearman {self.spearman:.5f}"
+        return text if self.agreement is None else f"{text}, same class {self.agreement:.1%}"
+
+
+@dataclass(frozen=True)
+class ExportReport(Report):
+    """What an export came to, beside float32 in torch on the same pairs."""
 
     backend: str
     folder: Path
     drift: Drift
-    speed: Comparison
-    size: float
+    speed: Speed  # pairs per second of the export (ours) and of the float32 model (theirs)
+    size: float  # of the weights, in MB (10^6 bytes)
     float_size: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Spearman with the float32 scores first."""
+        sizes = {"megabytes": self.size, "float32_megabytes": self.float_size}
+        return {**self.drift.metrics, "gain": self.speed.gain, **sizes}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything measured, ready for JSON."""
+        sizes = {"megabytes": self.size, "float32_megabytes": self.float_size}
+        return {"backend": self.backend, "drift": self.drift.to_dict(), "speed": self.speed.to_dict(), **sizes}
 
     def __str__(self) -> str:
         sizes = f"{self.size:.1f} MB of weights (float32: {self.float_size:.1f})"
         speed = f"{self.speed.gain_text()} the speed of float32"
-        return (
-            f"{self.backend} in {self.folder.name}: {speed}, {sizes}; drift on {self.drift.pairs} pairs: {self.drift}"
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Everything measured, for JSON."""
-        sizes = {"megabytes": self.size, "float32_megabytes": self.float_size}
-        return {"backend": self.backend, "drift": self.drift.record(), "speed": self.speed.record(), **sizes}
+        drift = f"drift on {self.drift.pairs} pairs: {self.drift}"
+        return f"{self.backend} in {self.folder.name}: {speed}, {sizes}; {drift}"
 
 
 def export_model(
@@ -104,69 +145,65 @@ def export_model(
     smooth: bool = True,
     repeats: int = 3,
 ) -> ExportReport:
-    """Write a float32 model as "int8", "onnx" or "onnx-int8" into a folder, from which `CrossEncoder` loads it.
+    """Write a float32 model as "int8", "onnx" or "onnx-int8" into a folder, for `CrossEncoder(folder)`.
 
-    `pairs`: N pairs like those that will be scored, some hundreds; the scores of the folder, loaded again, are held
-    against the model's on them. The export is refused, and nothing written, where Spearman is below `min_spearman`
-    (0.99, ONNX in float32 0.9999) or the largest difference above `max_drift` standard deviations of the scores (0.25,
-    0.001), but with `allow_drift`; scores that are equal but for rounding pass. Of one label with a sigmoid both its
-    scores and the raw ones, which rankings use, must pass. `smooth`: bring the channels of int8 layers closer by their
-    ranges on the pairs (see quantization.py). `repeats`: runs that are timed.
+    The folder appears whole or not at all; float32 weights and other exports of the same model stay.
 
-    The folder also holds configuration, tokenizer and `export.json` with the report. It appears whole or not at all;
-    float32 weights and other exports of the same weights in it stay. Raises `DriftError` for the drift; `ValueError`
-    for a model that is untrained, has an adapter or is exported already, an architecture that cannot be exported, or a
-    folder with another model; `ImportError` without onnx, onnxruntime or onnxscript; `OSError` for a folder that cannot
-    be written.
+    pairs: some hundred pairs like those to be scored; the drift is measured on them
+    min_spearman, max_drift: bounds, see `Drift`; default `BOUNDS`. They hold before a sigmoid, too
+    smooth: even out the channels of int8 layers by their ranges on the pairs
+    repeats: runs that are timed
+
+    Raises `DriftError` if the scores move too far (unless `allow_drift`), `ValueError` for a model that
+    cannot be exported or a folder with another model, `ImportError` without onnx and its runtime.
     """
     if backend not in EXPORTS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(EXPORTS)}")
-    if not isinstance(model, CrossEncoder):
-        raise TypeError(f"an export is made of a CrossEncoder, got {model!r:.60}: load it with CrossEncoder(...) first")
     one_or_more("repeats", repeats)
     source, texts = _float32(model), _texts(pairs)
     digest = weights_digest(source.model.state_dict())
     others = check_beside(Path(folder), backend, digest)
     exact = source.predict(texts, show_progress_bar=False)
+    usual = BOUNDS[backend]
+    bounds = Bounds(
+        usual.min_spearman if min_spearman is None else min_spearman,
+        usual.max_drift if max_drift is None else max_drift,
+    )
     with (
         warnings.catch_warnings(),
         tempfile.TemporaryDirectory() as scratch,
         replace_folder(folder, () if others else MODEL_FILES) as place,
     ):
-        warnings.simplefilter("ignore", TruncationWarning)  # `exact` has told
+        warnings.simplefilter("ignore", TruncationWarning)  # scoring `exact` has warned
         _convert(source, backend, texts[:SAMPLE], smooth, Path(scratch)).save_pretrained(place)
         loaded = CrossEncoder(place, backend=backend, device="cpu", activation_fn=source.activation_fn)
         drift = measure_drift(exact, loaded.predict(texts, show_progress_bar=False))
         if not allow_drift:
-            bounds = BOUNDS[backend]
-            least = bounds.min_spearman if min_spearman is None else min_spearman
-            most = bounds.max_drift if max_drift is None else max_drift
-            check_drift(backend, drift, least, most)
-            if raw := raw_options(source):
-                check_drift(f"{backend}, before the activation,", _raw_drift(source, loaded, texts, raw), least, most)
+            check_drift(backend, drift, bounds)
+            if raw := raw_options(source):  # a bounded activation hides what rankings see
+                both = (m.predict(texts, show_progress_bar=False, **raw) for m in (source, loaded))
+                check_drift(f"{backend}, before the activation,", measure_drift(*both), bounds)
         speed = _compare_speed(loaded, source, texts[:SAMPLE], repeats)
-        sizes = (place / EXPORTS[backend]).stat().st_size, sum(w.nbytes for w in source.model.state_dict().values())
-        report = ExportReport(backend, Path(folder), drift, speed, *(size / MEGABYTE for size in sizes))
+        size = (place / EXPORTS[backend]).stat().st_size / MEGABYTE
+        float_size = sum(w.nbytes for w in source.model.state_dict().values()) / MEGABYTE
+        report = ExportReport(backend, Path(folder), drift, speed, size, float_size)
         keep_others(Path(folder), place, others)
-        write_report(place, backend, {**report.record(), "weights": digest, **_provenance(backend)})
+        record = {**report.to_dict(), "weights": digest, **_provenance(backend)}
+        write_json(place / REPORTS, {**read_reports(place), backend: record})
     return report
-
-
-def _raw_drift(source: CrossEncoder, loaded: CrossEncoder, texts: list, raw: dict[str, Any]) -> Drift:
-    """The drift before an activation that bounds the scores: it hides what rankings see, where it saturates."""
-    exact, other = (model.predict(texts, show_progress_bar=False, **raw) for model in (source, loaded))
-    return measure_drift(exact, other)
 
 
 def _texts(pairs: Any) -> list[tuple[str, str]]:
     data, single = as_text_pairs(pairs)
     if single or len(data) < 2:
-        raise ValueError("the drift is measured on two pairs at least, better on hundreds; give a list as pairs")
+        raise ValueError("drift needs at least two pairs, better hundreds; give a list as pairs")
     return data.texts if isinstance(data, Pairs) else data
 
 
 def _float32(model: CrossEncoder) -> CrossEncoder:
-    """A copy of the model in float32 on the CPU; raises `ValueError` for what cannot be exported."""
+    """Copy the model in float32 to the CPU; raise for what cannot be exported."""
+    if not isinstance(model, CrossEncoder):
+        raise TypeError(f"only a CrossEncoder can be exported, got {model!r:.60}: load it with CrossEncoder(...) first")
     if model.backend != "torch":
         raise ValueError(f"the model is exported already, as {model.backend}; export the float32 model")
     if is_wrapped(model.model):
@@ -179,7 +216,7 @@ def _float32(model: CrossEncoder) -> CrossEncoder:
 
 
 def _convert(source: CrossEncoder, backend: str, texts: list, smooth: bool, scratch: Path) -> CrossEncoder:
-    """The model as the backend runs it, made from the float32 one; an ONNX file goes into `scratch`."""
+    """Make the model that the backend runs from the float32 one; an ONNX file goes into `scratch`."""
     from crossenc_kit.models.int8 import input_ranges, quantize, to_int8
     from crossenc_kit.models.packed import pad_batch, padding_of
 
@@ -201,13 +238,13 @@ def _convert(source: CrossEncoder, backend: str, texts: list, smooth: bool, scra
     return exported
 
 
-def _compare_speed(fast: CrossEncoder, exact: CrossEncoder, texts: list, repeats: int) -> Comparison:
-    """Pairs a second of both, in turns."""
+def _compare_speed(fast: CrossEncoder, exact: CrossEncoder, texts: list, repeats: int) -> Speed:
+    """Measure the pairs per second of both, in turns."""
     sides = {"fast": fast, "exact": exact}
     runs = {name: partial(side.predict, texts, show_progress_bar=False) for name, side in sides.items()}
     seconds = interleave(runs, repeats)
     ours, theirs = ([len(texts) / value for value in seconds[name]] for name in sides)
-    return Comparison("predict", "pairs/s", ours, theirs, higher_is_better=True)
+    return Speed("predict", "pairs/s", ours, theirs, higher_is_better=True)
 
 
 def _provenance(backend: str) -> dict[str, Any]:
@@ -217,8 +254,11 @@ def _provenance(backend: str) -> dict[str, Any]:
     return record
 
 
+# --- the folder: one model, and the reports of its exports ----------------------------------------
+
+
 def weights_digest(weights: dict[str, Any]) -> str:
-    """sha256 of weights by name, in float32: equal for a model saved and loaded again."""
+    """Return the sha256 of weights by name, in float32: the same for a model saved and loaded again."""
     digest = hashlib.sha256()
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -227,7 +267,7 @@ def weights_digest(weights: dict[str, Any]) -> str:
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """The report of each backend that was exported into a folder; empty where there is none."""
+    """Read the report of each backend that was exported into a folder; empty if there is none."""
     path = folder / REPORTS
     if not path.is_file():
         return {}
@@ -239,9 +279,9 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_beside(folder: Path, backend: str, digest: str) -> list[str]:
-    """The files of other weights that an export into the folder leaves there, all of the model with this digest.
+    """List the other weight files in the folder, which the export leaves there.
 
-    Raises `ValueError` where one is of another model, or it is not known of which.
+    Raises `ValueError` if one of them belongs to another model, or nobody knows to which.
     """
     reports = read_reports(folder)
     held = {name: reports.get(kind, {}).get("weights") for kind, name in EXPORTS.items() if kind != backend}
@@ -254,84 +294,39 @@ def check_beside(folder: Path, backend: str, digest: str) -> list[str]:
     others = sorted(name for name, whose in held.items() if whose != digest)
     if others:
         raise ValueError(
-            f"the folder {str(folder)!r} holds {', '.join(others)} of another model, or of one not known; "
+            f"the folder {str(folder)!r} holds {', '.join(others)} of another or an unknown model; "
             "an export would mix two models: choose another folder"
         )
     return sorted(held)
 
 
 def keep_others(folder: Path, place: Path, others: list[str]) -> None:
-    """Copy what an export leaves in the folder and `place` would hide: files beside it in onnx/, reports, the card."""
+    """Copy what `place` would hide: other files in onnx/, the reports, the card of the training."""
     kept = [name for name in others if name.startswith("onnx/")] + [REPORTS] * bool(others)
-    kept += ["README.md"] if PLAIN in others else []  # which tells of the training
+    kept += ["README.md"] if PLAIN in others else []
     for name in kept:
         if (folder / name).is_file():
             (place / name).parent.mkdir(exist_ok=True)
             shutil.copy2(folder / name, place / name)
 
 
-def write_report(folder: Path, backend: str, report: dict[str, Any]) -> None:
-    """Add a report to those of the folder."""
-    write_json(folder / REPORTS, {**read_reports(folder), backend: report})
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Scores of N pairs beside the exact ones.
-
-    `largest`, `mean`: of the absolute differences, in the scores' own unit; `spread`: the standard deviation of the
-    exact scores, `size` the largest of them without its sign; `spearman`: rank correlation with them, of several
-    classes the lowest, 1 where all are equal within the rounding of float32; `agreement`: the share of pairs whose
-    highest class is the same, None for one score a pair.
-    """
-
-    pairs: int
-    largest: float
-    mean: float
-    spread: float
-    spearman: float
-    size: float
-    agreement: float | None = None
-
-    @property
-    def relative(self) -> float:
-        """The largest difference in standard deviations of the exact scores; rounding / 0 is 0."""
-        if self.spread:
-            return self.largest / self.spread
-        return 0.0 if self.is_rounding else math.inf
-
-    @property
-    def is_rounding(self) -> bool:
-        """Whether the scores are equal but for the rounding of float32: no drift, however little they differ."""
-        return self.largest <= ROUNDING * self.size
-
-    def __str__(self) -> str:
-        text = f"largest {self.largest:.2g} ({self.relative:.2g} standard deviations of the scores), "
-        text += f"mean {self.mean:.2g}, Spearman {self.spearman:.5f}"
-        return text if self.agreement is None else f"{text}, same class {self.agreement:.1%}"
-
-    def record(self) -> dict[str, Any]:
-        """The numbers, for JSON."""
-        return {**asdict(self), "relative": self.relative}
+# --- the drift: arrays in, numbers out ------------------------------------------------------------
 
 
 def measure_drift(exact: ArrayLike, other: ArrayLike) -> Drift:
-    """The drift of scores `(N,)` or `(N, C)` from the exact ones.
+    """Measure how far scores `(N,)` or `(N, C)` are from the exact ones.
 
-    Raises `ValueError` where the shapes differ, a score is not finite, or there are fewer than two pairs.
+    Raises `ValueError` for other shapes, scores that are not finite, and fewer than two pairs.
     """
     exact, other = np.asarray(exact, dtype=float), np.asarray(other, dtype=float)
     if exact.shape != other.shape or exact.ndim not in (1, 2):
         raise ValueError(f"scores of shapes {exact.shape} and {other.shape}; expected two of (N,) or two of (N, C)")
     if len(exact) < 2:
-        raise ValueError(f"drift is measured on two pairs at least, better on hundreds; got {len(exact)}")
-    for name, scores in (("exact", exact), ("other", other)):
-        wrong = np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))
-        if len(wrong):
-            raise ValueError(f"row {wrong[0]} of the {name} scores is not finite ({len(wrong)} of {len(scores)})")
+        raise ValueError(f"drift needs at least two pairs, better hundreds; got {len(exact)}")
+    check_finite(exact, "row {}".format, "the exact model")
+    check_finite(other, "row {}".format, "the other model")
     difference, size = np.abs(exact - other), float(np.abs(exact).max())
-    columns = list(zip(exact.reshape(len(exact), -1).T, other.reshape(len(other), -1).T, strict=True))
-    agreement = float(np.mean(exact.argmax(1) == other.argmax(1))) if exact.ndim == 2 else None
+    columns = zip(exact.reshape(len(exact), -1).T, other.reshape(len(other), -1).T, strict=True)
     return Drift(
         pairs=len(exact),
         largest=float(difference.max()),
@@ -339,31 +334,26 @@ def measure_drift(exact: ArrayLike, other: ArrayLike) -> Drift:
         spread=float(np.where(np.ptp(exact, axis=0) > 0, np.std(exact, axis=0), 0.0).mean()),
         spearman=min(_order(ours, theirs, ROUNDING * size) for ours, theirs in columns),
         size=size,
-        agreement=agreement,
+        agreement=float(np.mean(exact.argmax(1) == other.argmax(1))) if exact.ndim == 2 else None,
     )
 
 
 def _order(ours: np.ndarray, theirs: np.ndarray, rounding: float) -> float:
-    """Spearman's correlation; 1 for scores that are equal, of which each may be constant."""
+    """Return Spearman's correlation; 1 for equal scores, which may be constant."""
     return 1.0 if np.abs(ours - theirs).max() <= rounding else spearman(ours, theirs)
 
 
-def check_drift(name: str, drift: Drift, least_spearman: float, most: float) -> None:
-    """Raise `DriftError` for a Spearman below `least_spearman`, or a largest difference above `most` deviations.
-
-    Scores that are equal but for rounding pass.
-    """
-    if drift.is_rounding or (drift.spearman >= least_spearman and drift.relative <= most):
+def check_drift(name: str, drift: Drift, bounds: Bounds) -> None:
+    """Raise `DriftError` if the drift is outside its bounds; rounding always passes."""
+    too_far = drift.spearman < bounds.min_spearman or drift.relative > bounds.max_drift
+    if drift.is_rounding or not too_far:
         return
     doubt = ""
     if drift.spread <= HARDLY * drift.size:
         doubt = f"The exact scores hardly differ (sd {drift.spread:.2g}): is the model trained, are the pairs varied? "
     raise DriftError(
-        f"{name} moves the scores too far from float32 on {drift.pairs} pairs: {drift}; allowed are Spearman "
-        f"{least_spearman:g} and more, {most:g} standard deviations and less. {doubt}Give other bounds (min_spearman, "
-        "max_drift), or write it all the same with allow_drift=True",
+        f"{name} moves the scores too far from float32 on {drift.pairs} pairs: {drift}; allowed are a "
+        f"Spearman of {bounds.min_spearman:g} or more and {bounds.max_drift:g} standard deviations or "
+        f"less. {doubt}Give other bounds (min_spearman, max_drift), or write it anyway: allow_drift=True",
         drift,
     )
-
-
-BOUNDS = {"int8": Bounds(0.99, 0.25), "onnx": Bounds(0.9999, 1e-3), "onnx-int8": Bounds(0.99, 0.25)}

@@ -1,4 +1,4 @@
-"""Measuring fairly: interleaved runs, medians with their spread, memory of a process."""
+"""Measure fairly: runs taken in turns, medians with their spread, the memory of a process of its own."""
 
 from __future__ import annotations
 
@@ -13,71 +13,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MEBIBYTE = 1 << 20
+from crossenc_kit.history import Report
+
+MEBIBYTE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """R measurements of ours and theirs, those of one number taken one after the other, and what is wanted.
-
-    `least`, `aim`: gains wanted and hoped for; `most`: a limit for our median. `theirs` may be empty.
-    """
+class Speed(Report):
+    """R measurements of our side and of theirs; those with one number were taken one after the other."""
 
     name: str
     unit: str
     ours: list[float]
-    theirs: list[float]
+    theirs: list[float]  # may be empty
     higher_is_better: bool = False
-    least: float | None = None
-    aim: float | None = None
-    most: float | None = None
 
+    @property
     def gains(self) -> list[float]:
         """How many times better we are, for each of the R neighbours in time."""
         both = zip(self.ours, self.theirs, strict=True)
         return [ours / theirs if self.higher_is_better else theirs / ours for ours, theirs in both]
 
+    @property
     def gain(self) -> float:
-        """The ratio of the medians."""
+        """The ratio of the medians, above 1 if we are better."""
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
         return ours / theirs if self.higher_is_better else theirs / ours
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The gain first, if there is another side."""
+        medians = {"median_ours": statistics.median(self.ours)}
+        if not self.theirs:
+            return medians
+        return {"gain": self.gain, **medians, "median_theirs": statistics.median(self.theirs)}
+
     def gain_text(self) -> str:
-        """The gain and (least to most) of the neighbours, for a table; empty where nothing is compared."""
+        """Write the gain and (least to most) of the neighbours, for a table; empty without another side."""
         if not self.theirs:
             return ""
-        gains = self.gains()
-        return f"{self.gain():.2f}x ({min(gains):.2f} to {max(gains):.2f})"
+        return f"{self.gain:.2f}x ({min(self.gains):.2f} to {max(self.gains):.2f})"
 
-    def verdict(self) -> str:
-        """What was wanted, and whether it was reached; empty where nothing was."""
-        wanted = []
-        if self.least is not None:
-            met = "met" if self.gain() >= self.least else "MISSED"
-            aim = f", aim {self.aim:g}x" if self.aim else ""
-            wanted.append(f"at least {self.least:g}x: {met}{aim}")
-        if self.most is not None:
-            wanted.append(f"below {self.most:g}: {'met' if statistics.median(self.ours) < self.most else 'MISSED'}")
-        return "; ".join(wanted)
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything measured and what it comes to, ready for JSON."""
+        spread = {"gain_spread": [min(self.gains), max(self.gains)]} if self.theirs else {}
+        sides = {"ours": self.ours, "theirs": self.theirs}
+        return {"name": self.name, "unit": self.unit, **sides, **self.metrics, **spread}
 
-    def record(self) -> dict[str, Any]:
-        """Everything measured and what it comes to, for JSON."""
-        record: dict[str, Any] = {"name": self.name, "unit": self.unit, "ours": self.ours, "theirs": self.theirs}
-        record["median_ours"] = statistics.median(self.ours)
-        if self.theirs:
-            gains = self.gains()
-            record |= {"median_theirs": statistics.median(self.theirs), "gain": self.gain()}
-            record["gain_spread"] = [min(gains), max(gains)]
-        return {**record, "target": self.verdict()}
+    def __str__(self) -> str:
+        return f"{self.name}: {spread_text(self.ours)} {self.unit} {self.gain_text()}".rstrip()
 
 
 def interleave(
-    sides: Mapping[str, Callable[[], Any]], repeats: int, synchronize: Callable[[], Any] = lambda: None
+    sides: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    synchronize: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each side's runs, taken in turns (A B A B ...).
+    """Measure the seconds of each side's runs, taken in turns (A B A B ...).
 
-    Turns let a slow minute of the machine hit both sides. The first run of each is not counted: it warms
-    caches and allocators. `synchronize` waits for a device that works asynchronously.
+    Turns let a slow minute of the machine hit both sides. The first run of each is not counted, because
+    it warms caches and allocators. `synchronize` waits for a device that works asynchronously.
     """
     for run in sides.values():
         run()
@@ -94,7 +89,7 @@ def interleave(
 
 
 def spread_text(values: Sequence[float]) -> str:
-    """The median and (least to most), for a table."""
+    """Write the median and (least to most), for a table."""
     if not values:
         return "-"
     digits = 0 if min(values) >= 100 else 1 if min(values) >= 10 else 3
@@ -103,40 +98,20 @@ def spread_text(values: Sequence[float]) -> str:
 
 
 def peak_memory() -> float:
-    """The most memory this process ever had resident, in MiB.
+    """Return the most memory this process ever had resident, in MiB.
 
-    Linux starts a child's `ru_maxrss` at its parent's size; the mark in /proc is the process's own,
-    exact to a fraction of a MiB.
+    Linux starts a child's `ru_maxrss` at its parent's size; the mark in /proc is the process's own.
     """
-    mark = _process_status("VmHWM")
-    if mark is not None:
-        return mark
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024  # the file says kB and means KiB
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / MEBIBYTE if sys.platform == "darwin" else peak / 1024
 
 
-def memory_now(process: int | str = "self") -> float | None:
-    """The memory that a process (its id) has resident now, in MiB; None where there is no /proc, or no such process."""
-    return _process_status("VmRSS", process)
-
-
-def _process_status(field: str, process: int | str = "self") -> float | None:
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return None
-    line = next((line for line in lines if line.startswith(f"{field}:")), None)  # a process that ended has none
-    return int(line.split()[1]) / 1024 if line else None  # the file says kB and means KiB
-
-
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in a fresh interpreter that does nothing else."""
-    with own_process() as process:
-        return process.submit(function, *arguments).result()
-
-
 def own_process() -> ProcessPoolExecutor:
-    """An executor with one fresh interpreter, which lives until the executor is shut down."""
+    """Return an executor with one fresh interpreter, which lives until the executor is shut down."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))

@@ -28,7 +28,7 @@ from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.data.similarity import read_sts
 from crossenc_kit.files import dumps
 from crossenc_kit.history import provenance
-from crossenc_kit.inference.timing import MEBIBYTE, Comparison, interleave, own_process, peak_memory, spread_text
+from crossenc_kit.inference.timing import MEBIBYTE, Speed, interleave, own_process, peak_memory, spread_text
 from crossenc_kit.lab.records import align
 from crossenc_kit.models.backbones import quiet_transformers
 from crossenc_kit.models.cross_encoder import CrossEncoder
@@ -118,9 +118,9 @@ def _side(
     side: dict[str, Any] = {"name": name, "version": _version(SIDES[name].package), "seconds": seconds[name]}
     side |= {"pairs_per_second": len(scores[name]) / statistics.median(seconds[name]), "memory": memory[name]}
     if name != OURS:
-        comparison = Comparison(name, "s", seconds[OURS], seconds[name])
-        gains = comparison.gains()
-        side |= {"gain": comparison.gain(), "gain_spread": [min(gains), max(gains)]}
+        speed = Speed(name, "s", seconds[OURS], seconds[name])
+        gains = speed.gains
+        side |= {"gain": speed.gain, "gain_spread": [min(gains), max(gains)]}
         side["difference"] = float(np.abs(scores[name] - scores[OURS]).max())
     return side
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 from imports import compare_imports
-from measure import check_equal, check_precise, table
+from measure import Goal, check_equal, check_precise, in_own_process, table
 from workloads import BATCH_SIZE, Work, load_work
 
-from crossenc_kit.inference.timing import MEBIBYTE, Comparison, in_own_process, interleave, peak_memory
+from crossenc_kit.inference.timing import MEBIBYTE, interleave, peak_memory
 
 SIDES = ("ours", "theirs")
 PRECISIONS = ("fp32", "bf16")
@@ -44,7 +44,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the bars of loading weights, here and in the children
     work = load_work(settings.data_dir, settings.pairs, settings.queries, settings.candidates, settings.steps)
     record = describe_machine(settings, work)
-    comparisons: list[Comparison] = []
+    comparisons: list[Goal] = []
     with tempfile.TemporaryDirectory() as folder:
         make_weights(settings.model, folder, work.pairs)
         for part in settings.only:
@@ -55,7 +55,7 @@ def main() -> None:
     if settings.json:
         from crossenc_kit.files import write_json
 
-        record["comparisons"] = [comparison.record() for comparison in comparisons]
+        record["comparisons"] = [comparison.to_dict() for comparison in comparisons]
         print(f"written to {write_json(settings.json, record)}")
 
 
@@ -211,7 +211,7 @@ TASKS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def compare_speed(task: str, folder: str, work: Work, settings: argparse.Namespace) -> Iterator[Comparison]:
+def compare_speed(task: str, folder: str, work: Work, settings: argparse.Namespace) -> Iterator[Goal]:
     """Pairs a second in each precision, after a look at whether both sides compute the same."""
     passages = sum(map(len, work.documents))
     counts = {"predict": len(work.pairs), "rank": passages, "rank_many": passages, "train": len(work.train)}
@@ -225,7 +225,7 @@ def compare_speed(task: str, folder: str, work: Work, settings: argparse.Namespa
         seconds = interleave(runs, settings.repeats, synchronizer(settings.device))
         ours, theirs = ([counts[task] / value for value in seconds[side]] for side in SIDES)
         least, aim = TARGETS[task] if (settings.device, precision) == ("cpu", "fp32") else (None, None)
-        yield Comparison(f"{task}, {precision}", "pairs/s", ours, theirs, True, least, aim)
+        yield Goal(f"{task}, {precision}", "pairs/s", ours, theirs, True, least, aim)
 
 
 def compare_answers(task: str, folder: str, work: Work, settings: argparse.Namespace, precision: str) -> None:
@@ -250,7 +250,7 @@ def synchronizer(device: str) -> Callable[[], Any]:
     return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
 
 
-def compare_memory(folder: str, work: Work, settings: argparse.Namespace) -> Iterator[Comparison]:
+def compare_memory(folder: str, work: Work, settings: argparse.Namespace) -> Iterator[Goal]:
     """Peak memory of each task, each side alone in a process of its own."""
     for task in TASKS:
         measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
@@ -260,7 +260,7 @@ def compare_memory(folder: str, work: Work, settings: argparse.Namespace) -> Ite
         for what in measured["ours"][0]:
             ours, theirs = ([run[what] for run in measured[side]] for side in SIDES)
             least = 1.0 if what.startswith("peak") and settings.device == "cpu" else None
-            yield Comparison(f"{task}: {what}", "MiB", ours, theirs, least=least)
+            yield Goal(f"{task}: {what}", "MiB", ours, theirs, least=least)
 
 
 def memory_of(side: str, task: str, folder: str, work: Work, settings: argparse.Namespace) -> dict[str, float]:
@@ -279,7 +279,7 @@ def memory_of(side: str, task: str, folder: str, work: Work, settings: argparse.
     return sizes
 
 
-PARTS: dict[str, Callable[..., Iterator[Comparison]]] = {
+PARTS: dict[str, Callable[..., Iterator[Goal]]] = {
     **{task: partial(compare_speed, task) for task in TASKS},
     "memory": compare_memory,
     "import": lambda folder, _, settings: compare_imports(PACKAGES, folder, settings.repeats),

@@ -25,12 +25,12 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HU
 import numpy as np
 import pyarrow.parquet  # noqa: F401 (here, so that the processes forked below need not)
 import torch
+from measure import memory_of
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.data.pair_files import numbered_rows
-from crossenc_kit.inference.bulk import SHARD_ROWS, score_file
+from crossenc_kit.data.tables import read_jsonl
+from crossenc_kit.inference.bulk import SHARD_SIZE, score_file
 from crossenc_kit.inference.score_store import read_scores
-from crossenc_kit.inference.timing import memory_now
 from crossenc_kit.models.backbones import TINY_WORDS
 
 LOOKS = 10  # how often the memory is printed
@@ -46,14 +46,14 @@ def write_pairs(path: Path, count: int, seed: int) -> None:
             file.write(json.dumps({"id": f"pair-{row}", "left": left, "right": right}) + "\n")
 
 
-def start(model: CrossEncoder, pairs: Path, output: Path, shard_rows: int) -> int:
+def start(model: CrossEncoder, pairs: Path, output: Path, shard_size: int) -> int:
     """Fork a process that scores the file, from its beginning or where the last one was killed; returns its id."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
             torch.set_num_threads(1)
-            score_file(model, pairs, output, shards=True, keep=["id"], shard_rows=shard_rows, progress=False)
+            score_file(model, pairs, output, shards=True, keep=["id"], shard_size=shard_size, progress=False)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -71,23 +71,23 @@ def wait(process: int, seconds: float = 1e9) -> tuple[bool, list[tuple[float, fl
             if status:
                 raise SystemExit(f"a job failed by itself, with status {os.waitstatus_to_exitcode(status)}")
             return True, memory
-        if (resident := memory_now(process)) is not None:
+        if (resident := memory_of(process)) is not None:
             memory.append((now, resident))
         time.sleep(0.02)
     return False, memory
 
 
-def killed_job(model: CrossEncoder, pairs: Path, output: Path, shard_rows: int, moments: list[float]) -> list[int]:
+def killed_job(model: CrossEncoder, pairs: Path, output: Path, shard_size: int, moments: list[float]) -> list[int]:
     """A job killed after each of the given seconds and run to its end: the shards that each kill found there."""
     found = []
     for seconds in moments:
-        process = start(model, pairs, output, shard_rows)
+        process = start(model, pairs, output, shard_size)
         if wait(process, seconds)[0]:
             return found
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         found.append(len(list(output.glob("*.parquet"))))
-    wait(start(model, pairs, output, shard_rows))
+    wait(start(model, pairs, output, shard_size))
     return found
 
 
@@ -113,7 +113,7 @@ def compare(whole: dict[str, Any], killed: dict[str, Any]) -> int:
 def in_other_company(model: CrossEncoder, pairs: Path, scores: np.ndarray, seed: int) -> float:
     """The largest difference of some scores to those of the same pairs scored by themselves."""
     chosen = set(random.Random(seed).sample(range(len(scores)), min(SAMPLE, len(scores))))
-    rows = [(at, row) for at, (_, row) in enumerate(numbered_rows(pairs)) if at in chosen]
+    rows = [(at, row) for at, (_, row) in enumerate(read_jsonl(pairs)) if at in chosen]
     again = model.predict([(row["left"], row["right"]) for _, row in rows], show_progress_bar=False)
     return float(np.abs(again - scores[[at for at, _ in rows]]).max())
 
@@ -123,13 +123,13 @@ def run(folder: Path, settings: argparse.Namespace) -> int:
     model = CrossEncoder("tiny", num_labels=1, seed=0, device="cpu")
     pairs = folder / "pairs.jsonl"
     write_pairs(pairs, settings.pairs, settings.seed)
-    _, memory = wait(start(model, pairs, folder / "whole", settings.shard_rows))
+    _, memory = wait(start(model, pairs, folder / "whole", settings.shard_size))
     seconds, series = memory[-1][0], growth(memory)
     print(f"left alone: {settings.pairs:,} pairs in {seconds:.1f} s, {settings.pairs / seconds:,.0f} pairs/s")
     print("memory above the loaded model:", ", ".join(f"{mib:.0f} MiB by {at:.0f} s" for at, mib in series))
     drawn = random.Random(settings.seed)
     moments = [drawn.uniform(0, 1.5 * seconds / (settings.kills + 1)) for _ in range(settings.kills)]
-    found = killed_job(model, pairs, folder / "killed", settings.shard_rows, moments)
+    found = killed_job(model, pairs, folder / "killed", settings.shard_size, moments)
     whole, killed = read_scores(folder / "whole"), read_scores(folder / "killed")
     different = compare(whole, killed)
     print(f"killed {len(found)} times (shards there: {found}): {different} of {len(whole['score']):,} scores differ")
@@ -145,10 +145,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="pairs to score (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=10, help="SIGKILLs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of texts and moments (default: %(default)s)")
-    parser.add_argument("--shard-rows", type=int, help="rows of a shard (default: 16384, a sixtieth of few pairs)")
+    parser.add_argument("--shard-size", type=int, help="rows of a shard (default: 16384, a sixtieth of few pairs)")
     parser.add_argument("--most", type=float, default=300, help="MiB that memory may grow by (default: %(default)s)")
     settings = parser.parse_args()
-    settings.shard_rows = settings.shard_rows or min(SHARD_ROWS, max(1, settings.pairs // 60))
+    settings.shard_size = settings.shard_size or min(SHARD_SIZE, max(1, settings.pairs // 60))
     return settings
 
 

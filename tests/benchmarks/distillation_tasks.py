@@ -13,7 +13,6 @@ from reranking import LISTS, TESTS, Run, lists_of
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, read_ranking, read_sts, train
 from crossenc_kit.data.trec import read_run, write_run
 from crossenc_kit.distillation.augmentation import join_pairs, label_pairs, sample_pairs
-from crossenc_kit.distillation.score_files import read_teacher_scores
 from crossenc_kit.distillation.teachers import with_teacher_scores
 from crossenc_kit.evaluation.comparison import randomisation_test
 from crossenc_kit.evaluation.metrics import bootstrap_interval, pearson, ranks, spearman
@@ -52,11 +51,12 @@ class Reranking:
         collection = read_ranking(self.settings.data_dir / "rerank_trecdl19", "test")
         path = self.settings.data_dir / PUBLIC_RUN
         size = self.settings.negatives + 1
-        run = {query: list(own) for query, own in read_run(path).items() if len(own) >= size}
+        public = read_run(path)
+        run = {query: list(own) for query, own in public.items() if len(own) >= size}
         rng = np.random.default_rng(seed)
         queries = [list(run)[row % len(run)] for row in range(count)]
         chosen = [(query, [run[query][d] for d in rng.permutation(len(run[query]))[:size]]) for query in queries]
-        chances = read_teacher_scores(path, [(query, document) for query, own in chosen for document in own])
+        chances = np.array([public[query][document] for query, own in chosen for document in own])
         scores = np.log(chances) - np.log1p(-chances)  # published are the probabilities of a model of two classes
         rows = [
             (collection.queries[query], [collection.documents[d] for d in own], list(part))

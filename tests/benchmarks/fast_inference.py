@@ -26,7 +26,7 @@ from against_sentence_transformers import describe_machine, make_weights
 from workloads import Work, load_work
 
 from crossenc_kit.inference.export import measure_drift
-from crossenc_kit.inference.timing import Comparison, interleave, spread_text
+from crossenc_kit.inference.timing import Speed, interleave, spread_text
 
 PEER = "sentence-transformers"
 EXACT = "torch, float32"
@@ -149,8 +149,8 @@ def measure(
         warnings.simplefilter("ignore")  # of cut pairs, once for each of them
         alone = np.array([models[name].predict([pair], show_progress_bar=False)[0] for pair in few])
     drift = measure_drift(runs[EXACT](), scores)
-    speed = Comparison(name, "pairs/s", ours, theirs, higher_is_better=True)
-    return {**speed.record(), "drift": drift.record(), "alone": float(np.abs(alone - scores[: len(few)]).max())}
+    speed = Speed(name, "pairs/s", ours, theirs, higher_is_better=True)
+    return {**speed.to_dict(), "drift": drift.to_dict(), "alone": float(np.abs(alone - scores[: len(few)]).max())}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from crossenc_kit.inference.timing import Comparison
+from measure import Goal
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 0.1  # of `import crossenc_kit`, at most
@@ -21,7 +21,7 @@ IMPORTS = {  # what is run in a fresh process; the first has no counterpart
 }
 
 
-def compare_imports(packages: Mapping[str, str], folder: str, repeats: int) -> Iterator[Comparison]:
+def compare_imports(packages: Mapping[str, str], folder: str, repeats: int) -> Iterator[Goal]:
     """CPU seconds, of all threads, from a bare interpreter on; `packages` names ours and theirs, in this order."""
     for name, statements in IMPORTS.items():
         seconds: dict[str, list[float]] = {side: [] for side in packages}
@@ -34,7 +34,7 @@ def compare_imports(packages: Mapping[str, str], folder: str, repeats: int) -> I
                     seconds[side].append(taken)
         least = 1.0 if seconds["theirs"] else None
         most = None if seconds["theirs"] else IMPORT_SECONDS
-        yield Comparison(name, "CPU s", seconds["ours"], seconds["theirs"], least=least, most=most)
+        yield Goal(name, "CPU s", seconds["ours"], seconds["theirs"], least=least, most=most)
 
 
 def cpu_seconds(statement: str) -> float:

@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from crossenc_kit.inference.timing import Comparison, spread_text
+from crossenc_kit.inference.timing import Speed, own_process, spread_text
+
+
+@dataclass(frozen=True)
+class Goal(Speed):
+    """A speed, and what is wanted: at least a gain (and hoped for), at most a median of ours."""
+
+    least: float | None = None
+    aim: float | None = None
+    most: float | None = None
+
+    def verdict(self) -> str:
+        """Say what was wanted and whether it was reached; empty if nothing was."""
+        wanted = []
+        if self.least is not None:
+            met = "met" if self.gain >= self.least else "MISSED"
+            aim = f", aim {self.aim:g}x" if self.aim else ""
+            wanted.append(f"at least {self.least:g}x: {met}{aim}")
+        if self.most is not None:
+            met = "met" if statistics.median(self.ours) < self.most else "MISSED"
+            wanted.append(f"below {self.most:g}: {met}")
+        return "; ".join(wanted)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "target": self.verdict()}
+
+
+def memory_of(process: int | str = "self") -> float | None:
+    """Return the resident memory of a process in MiB; None without /proc or without such a process."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    line = next((line for line in lines if line.startswith("VmRSS:")), None)  # none if it has ended
+    return int(line.split()[1]) / 1024 if line else None  # the file says kB and means KiB
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh interpreter that does nothing else."""
+    with own_process() as process:
+        return process.submit(function, *arguments).result()
 
 
 def check_equal(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
@@ -25,7 +69,7 @@ def check_precise(name: str, ours: np.ndarray, theirs: np.ndarray, exact: np.nda
         raise SystemExit(f"{name}: our error {error:.1e} is more than one and a half times theirs, {peer:.1e}")
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
+def table(comparisons: Sequence[Goal]) -> str:
     """Aligned columns: median and (least to most) of both sides, the gain with its spread, the target."""
     rows = [["", "unit", "crossenc_kit", "sentence-transformers", "gain", "target"]]
     for comparison in comparisons:

@@ -19,9 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from measure import in_own_process
+
 from crossenc_kit.data.ranking import iter_triples
 from crossenc_kit.history import provenance
-from crossenc_kit.inference.timing import MEBIBYTE, in_own_process, peak_memory
+from crossenc_kit.inference.timing import MEBIBYTE, peak_memory
 
 WORDS = 2000  # of the made-up language
 QUERY_WORDS, PASSAGE_WORDS = 6, 56  # the means of MS MARCO's passage ranking set

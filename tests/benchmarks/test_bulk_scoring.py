@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads /proc")
 def test_a_job_that_is_killed_ends_with_the_same_scores():
-    command = [sys.executable, bulk_scoring.__file__, "--pairs", "600", "--kills", "4", "--shard-rows", "50"]
+    command = [sys.executable, bulk_scoring.__file__, "--pairs", "600", "--kills", "4", "--shard-size", "50"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,40 +10,40 @@ from types import SimpleNamespace
 import against_sentence_transformers
 import numpy as np
 import pytest
-from measure import check_equal, check_precise, table
+from measure import Goal, check_equal, check_precise, in_own_process, memory_of, table
 from workloads import load_work, real_passages
 
 from crossenc_kit.inference import timing
-from crossenc_kit.inference.timing import Comparison, in_own_process, interleave, memory_now, peak_memory
+from crossenc_kit.inference.timing import interleave, peak_memory
 from crossenc_kit.training.batches import plan_epoch
 
-SECONDS = Comparison("a", "s", [1.0, 2.0, 4.0], [3.0, 8.0, 4.0])
-RATE = Comparison("b", "pairs/s", [30.0, 10.0, 20.0], [10.0, 10.0, 5.0], True, least=1.5, aim=3)
+SECONDS = Goal("a", "s", [1.0, 2.0, 4.0], [3.0, 8.0, 4.0])
+RATE = Goal("b", "pairs/s", [30.0, 10.0, 20.0], [10.0, 10.0, 5.0], True, least=1.5, aim=3)
 
 
-class TestComparison:
+class TestGoal:
     def test_gains_by_hand(self):
-        assert SECONDS.gains() == [3, 4, 1]
-        assert SECONDS.gain() == 4 / 2
-        assert RATE.gains() == [3, 1, 4]
-        assert RATE.gain() == 20 / 10
+        assert SECONDS.gains == [3, 4, 1]
+        assert SECONDS.gain == 4 / 2
+        assert RATE.gains == [3, 1, 4]
+        assert RATE.gain == 20 / 10
 
     def test_verdicts(self):
         assert SECONDS.verdict() == ""
         assert RATE.verdict() == "at least 1.5x: met, aim 3x"
-        assert Comparison("c", "s", [1.0], [1.0], least=1.5).verdict() == "at least 1.5x: MISSED"
-        assert Comparison("c", "s", [0.05], [], most=0.1).verdict() == "below 0.1: met"
-        assert Comparison("c", "s", [0.2], [], most=0.1).verdict() == "below 0.1: MISSED"
+        assert Goal("c", "s", [1.0], [1.0], least=1.5).verdict() == "at least 1.5x: MISSED"
+        assert Goal("c", "s", [0.05], [], most=0.1).verdict() == "below 0.1: met"
+        assert Goal("c", "s", [0.2], [], most=0.1).verdict() == "below 0.1: MISSED"
 
     def test_a_record_is_json(self):
-        record = json.loads(json.dumps(RATE.record()))
+        record = json.loads(json.dumps(RATE.to_dict()))
         assert record["ours"] == [30, 10, 20]
         assert (record["median_ours"], record["median_theirs"], record["gain"]) == (20, 10, 2)
         assert record["gain_spread"] == [1, 4]
-        assert "gain" not in Comparison("c", "s", [0.05], []).record()
+        assert "gain" not in Goal("c", "s", [0.05], []).to_dict()
 
     def test_a_table(self):
-        lines = table([SECONDS, RATE, Comparison("c", "CPU s", [0.05], [])]).splitlines()
+        lines = table([SECONDS, RATE, Goal("c", "CPU s", [0.05], [])]).splitlines()
         assert re.split(" {2,}", lines[2]) == [
             *["a", "s", "2.000 (1.000 to 4.000)", "4.000 (3.000 to 8.000)", "2.00x (1.00 to 4.00)"]
         ]
@@ -77,13 +77,13 @@ def test_peak_memory_is_the_processes_own():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_memory_now_goes_down_again_and_is_told_of_other_processes():
-    before = memory_now()
+def test_memory_of_goes_down_again_and_is_told_of_other_processes():
+    before = memory_of()
     block = np.ones(100 * timing.MEBIBYTE, dtype=np.uint8)
-    assert memory_now(os.getpid()) == pytest.approx(before + 100, abs=5)
+    assert memory_of(os.getpid()) == pytest.approx(before + 100, abs=5)
     del block
-    assert memory_now() == pytest.approx(before, abs=5)
-    assert memory_now(2**31) is None
+    assert memory_of() == pytest.approx(before, abs=5)
+    assert memory_of(2**31) is None
 
 
 class TestWork:

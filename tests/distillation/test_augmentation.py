@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossenc_kit import (
-    CrossEncoder,
-    DataError,
-    Pairs,
-    ScoringPool,
+from crossenc_kit import CrossEncoder, DataError, Pairs, ScoringPool, ensemble, evaluate_correlation, word_overlap
+from crossenc_kit.distillation.augmentation import (
     bi_encoder_scorer,
-    ensemble,
-    evaluate_correlation,
     join_pairs,
     label_pairs,
     sample_pairs,
     train_bi_encoder,
-    word_overlap,
 )
 from crossenc_kit.models.backbones import find_backbone
 

@@ -3,15 +3,18 @@
 import csv
 import gzip
 import json
+import os
+import re
+import time
 
 import numpy as np
 import pytest
 from bulk_pairs import PAIRS, ROWS
 
-from crossenc_kit import DataError, read_scores, score_file, score_pairs
+from crossenc_kit import DataError, score_file
 from crossenc_kit.errors import CheckpointError
-from crossenc_kit.inference import bulk, score_store
-from crossenc_kit.inference.score_store import alone
+from crossenc_kit.inference import read_scores
+from crossenc_kit.jobs import lock
 
 
 def bits(folder):
@@ -27,17 +30,19 @@ def test_lines_are_the_scores_of_predict_in_order_with_what_is_kept(tmp_path, mo
     rows = [json.loads(line) for line in gzip.decompress(output.read_bytes()).splitlines()]
     assert [(row["row"], row["id"]) for row in rows] == [(at, 100 + at) for at in range(10)]
     assert [row["score"] for row in rows] == pytest.approx(model.predict(PAIRS).tolist(), abs=1e-6)
-    assert (done["rows"], done["scored"]) == (10, 10)
+    assert (done.rows, done.scored) == (10, 10)
 
 
 def test_shards_hold_their_rows_and_read_back_as_one(tmp_path, model, pairs):
     output = tmp_path / "scores"
-    done = score_file(model, pairs, f"{output}/", keep=["id"], shard_rows=4)
+    done = score_file(model, pairs, f"{output}/", keep=["id"], shard_size=4)
     names = [f"scores-0000{number}-of-00003.parquet" for number in range(3)]
     assert sorted(bits(output)) == names
-    told = [json.loads((output / "_manifests" / f"0000{number}.json").read_text()) for number in range(3)]
-    assert [manifest["rows"] for manifest in told] == [[0, 4], [4, 8], [8, 10]]
-    assert (done["shards"], done["scored"]) == (3, 10)
+    told = [json.loads((output / "_manifests" / f"0000{number}-of-00003.json").read_text()) for number in range(3)]
+    assert [manifest["rows"] for manifest in told] == [4, 4, 2]
+    assert (done.output, done.rows, done.shards, done.scored) == (output, 10, 3, 10)
+    assert done.metrics["pairs_per_second"] == pytest.approx(10 / done.seconds)
+    assert re.fullmatch(rf"10 of 10 pairs scored now, [\d,.]+ pairs/s; 3 shards in {output}", str(done))
     found = read_scores(output)
     assert list(found) == ["row", "id", "score"]
     assert found["row"].tolist() == list(range(10))
@@ -51,7 +56,7 @@ def test_shards_hold_their_rows_and_read_back_as_one(tmp_path, model, pairs):
 
 def test_other_readers_of_parquet_see_one_table(tmp_path, model, pairs):
     pandas = pytest.importorskip("pandas")
-    score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=3, keep=["id"])
+    score_file(model, pairs, tmp_path / "scores", shards=True, shard_size=3, keep=["id"])
     table = pandas.read_parquet(tmp_path / "scores")
     assert table["id"].tolist() == [100 + row for row in range(10)]
     assert str(table.dtypes["id"]) == "int64"
@@ -75,7 +80,7 @@ def test_every_form_of_input_gives_the_same_scores(tmp_path, model, pairs):
 
 
 def test_scores_of_classes_come_with_labels_and_can_be_probabilities(tmp_path, classes, pairs):
-    score_file(classes, pairs, tmp_path / "raw", shards=True, shard_rows=4)
+    score_file(classes, pairs, tmp_path / "raw", shards=True, shard_size=4)
     score_file(classes, pairs, tmp_path / "softmax.jsonl", activation_fn="softmax")
     found, raw = read_scores(tmp_path / "raw"), classes.predict(PAIRS)
     np.testing.assert_allclose(found["score"], raw, atol=1e-6)
@@ -83,29 +88,6 @@ def test_scores_of_classes_come_with_labels_and_can_be_probabilities(tmp_path, c
     rows = [json.loads(line) for line in (tmp_path / "softmax.jsonl").read_text().splitlines()]
     np.testing.assert_allclose([row["score"] for row in rows], classes.predict(PAIRS, apply_softmax=True), atol=1e-6)
     assert [row["label"] for row in rows] == found["label"]
-
-
-def test_a_stream_is_scored_block_by_block(model, monkeypatch):
-    monkeypatch.setattr(bulk, "CPU_ROWS", 4)
-    read = []
-
-    def stream():
-        for pair in PAIRS:
-            read.append(pair)
-            yield pair
-
-    scores = score_pairs(model, stream())
-    assert next(scores) == pytest.approx(model.predict(PAIRS[0]), abs=1e-5)
-    assert len(read) == 4
-    np.testing.assert_allclose(list(scores), model.predict(PAIRS)[1:], atol=1e-5)
-    with pytest.raises(DataError, match=r"pair 5: expected two texts, got tuple \"\('a',\)\""):
-        list(score_pairs(model, [*PAIRS[:5], ("a",)]))
-    with pytest.raises(DataError, match="pair 5, text 1: the text is missing"):
-        list(score_pairs(model, [*PAIRS[:5], ("a", None)]))
-
-
-def test_scores_of_classes_are_streamed_as_rows(classes):
-    np.testing.assert_allclose(np.stack(list(score_pairs(classes, PAIRS))), classes.predict(PAIRS), atol=1e-6)
 
 
 def test_threads_change_no_bit(tmp_path, model, pairs, monkeypatch):
@@ -121,35 +103,23 @@ def test_each_process_writes_its_own_shards(tmp_path, model, pairs, monkeypatch,
     monkeypatch.setenv("WORLD_SIZE", "2")
     folder = tmp_path / "scores"
     (folder / "_manifests").mkdir(parents=True)
-    left_by_a_kill = [folder / f".scores-00002-of-00003.parquet.{rank}.partial" for rank in range(3)]
-    for path in left_by_a_kill:
+    partial = [folder / f".scores-00002-of-00003.parquet-{name}.partial" for name in ("killed", "going on")]
+    for path, seconds in zip(partial, (7200, 60), strict=True):
         path.touch()
+        os.utime(path, (time.time() - seconds,) * 2)
     for rank, shards in (("1", [1]), ("0", [0, 1, 2])):
         monkeypatch.setenv("RANK", rank)
-        score_file(model, pairs, folder, shards=True, shard_rows=4)
+        score_file(model, pairs, folder, shards=True, shard_size=4)
         assert [int(name[7:12]) for name in sorted(bits(folder))] == shards
         if rank == "1":
-            assert [path.exists() for path in left_by_a_kill] == [True, False, True]
+            assert [path.exists() for path in partial] == [False, True]
             with pytest.raises(CheckpointError, match=r"2 of 3 shards are missing \(.*-00000-.* it is not there yet"):
                 read_scores(folder)
-    assert not any(path.exists() for path in left_by_a_kill)
     np.testing.assert_allclose(read_scores(folder)["score"], model.predict(PAIRS), atol=1e-6)
     with pytest.raises(ValueError, match="2 processes write a shard each: name a folder"):
         score_file(model, pairs, tmp_path / "scores.jsonl")
 
 
 def test_two_jobs_do_not_share_a_folder(tmp_path, model, pairs):
-    with alone(tmp_path / "scores", 0, 1):
-        with pytest.raises(CheckpointError, match="is in use by another job"):
-            score_file(model, pairs, tmp_path / "scores", shards=True)
-        with alone(tmp_path / "scores", 1, 2):  # another process of one job
-            pass
-
-
-def test_a_shard_made_by_another_job_meanwhile_is_left_alone(tmp_path, model, pairs, monkeypatch, scored):
-    score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)
-    before = bits(tmp_path / "scores")
-    monkeypatch.setattr(score_store.ScoreFolder, "missing", lambda folder, numbers: list(numbers))
-    scored.clear()
-    assert score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)["scored"] == 0
-    assert (bits(tmp_path / "scores"), scored) == (before, [])
+    with lock(tmp_path / "scores"), pytest.raises(CheckpointError, match="is in use by another job"):
+        score_file(model, pairs, tmp_path / "scores", shards=True)

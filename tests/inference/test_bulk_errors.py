@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from bulk_pairs import PAIRS, ROWS, write_lines
 
-from crossenc_kit import CrossEncoder, DataError, read_scores, score_file, score_pairs
+from crossenc_kit import CrossEncoder, DataError, score_file
 from crossenc_kit.__main__ import main
 from crossenc_kit.errors import CheckpointError, TruncationWarning
-from crossenc_kit.inference import bulk
+from crossenc_kit.inference import bulk, read_scores
 
 
 def test_what_would_not_come_in_shards_is_said(tmp_path, model, pairs):
-    with pytest.raises(ValueError, match=r"shard_rows is of a folder, and .*scores is a file: end its name with /"):
-        score_file(model, pairs, tmp_path / "scores", shard_rows=2)
+    with pytest.raises(ValueError, match=r"shard_size needs a folder, and .*scores is a file: end its name with /"):
+        score_file(model, pairs, tmp_path / "scores", shard_size=2)
     for name in ("scores.csv", "scores.tsv.gz"):
         with pytest.raises(ValueError, match="scores are written as lines of JSON"):
             score_file(model, pairs, tmp_path / name)
@@ -42,13 +42,13 @@ def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"keep": ["score"]}, ValueError, "cannot keep the column 'score': the scores have one of that name"),
+        ({"keep": ["score"]}, ValueError, "cannot keep the column 'score': the scores use that name"),
         ({"keep": ["none"]}, DataError, "no column 'none' to keep; the columns are id, left, right, score"),
         ({"keep": "id"}, ValueError, "keep is 'id'; expected a list of different columns"),
-        ({"shard_rows": 0}, ValueError, "a shard has at least one row, got shard_rows=0"),
-        ({"activation_fn": "softmax"}, ValueError, "softmax is over several classes"),
+        ({"shard_size": 0}, ValueError, "a shard has at least one row, got shard_size=0"),
+        ({"activation_fn": "softmax"}, ValueError, "softmax needs several classes"),
         ({"activation_fn": "sigmoidal"}, ValueError, "unknown activation 'sigmoidal'.* also 'softmax'"),
-        ({"activation_fn": lambda scores: scores}, ValueError, "is your own, and a job that goes on could not tell it"),
+        ({"activation_fn": lambda scores: scores}, ValueError, "is your own, and a resumed job could not tell it"),
         ({"device": "cpu"}, ValueError, "device is for a model given by its name"),
         ({"threads": 0}, ValueError, "threads must be a whole number, 1 or more, got 0"),
         ({"threads": -2}, ValueError, "threads must be a whole number, 1 or more, got -2"),
@@ -79,7 +79,7 @@ def test_outputs_that_cannot_be_written(tmp_path, model, pairs):
         score_file(model, pairs, tmp_path / "none" / "scores.jsonl")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.parquet").touch()
-    with pytest.raises(CheckpointError, match=r"holds data.parquet, which is of no job here; choose an empty folder"):
+    with pytest.raises(CheckpointError, match=r"contains data.parquet, which no job here wrote; choose an empty"):
         score_file(model, pairs, tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"holds no scores: there is no _job.json in it"):
         read_scores(tmp_path / "other")
@@ -89,16 +89,13 @@ def test_scores_are_not_written_over_their_input(tmp_path, model, pairs):
     before = pairs.read_bytes()
     (tmp_path / "soft.jsonl").symlink_to(pairs)
     (tmp_path / "hard.jsonl").hardlink_to(pairs)
-    half = write_lines(tmp_path / "scores.jsonl.partial")
     refused = "the scores would be written over the input"
     for path, output in [(pairs, pairs), (pairs, "soft.jsonl"), ("soft.jsonl", pairs), (pairs, "hard.jsonl")]:
         with pytest.raises(ValueError, match=refused):
             score_file("no such model", tmp_path / path, tmp_path / output)
-    with pytest.raises(ValueError, match=refused):
-        score_file("no such model", half, tmp_path / "scores.jsonl")
     assert main(["score", model.folder, str(pairs), "--output", str(pairs)]) == 2
-    assert {path.read_bytes() for path in (pairs, half)} == {before}
-    assert {path.name for path in tmp_path.iterdir()} == {pairs.name, half.name, "soft.jsonl", "hard.jsonl"}
+    assert pairs.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {pairs.name, "soft.jsonl", "hard.jsonl"}
     other = write_lines(tmp_path / "other.jsonl", [])
     score_file(model, pairs, other)  # an older file of scores is replaced
     assert len(other.read_text().splitlines()) == 10
@@ -107,7 +104,7 @@ def test_scores_are_not_written_over_their_input(tmp_path, model, pairs):
 def test_an_input_among_the_shards_is_refused_and_one_beside_them_is_not(tmp_path, model):
     folder = tmp_path / "folder"
     (folder / "_manifests").mkdir(parents=True)
-    for name in ("scores-00000-of-00001.parquet", "_job.json", "_manifests/00000.json"):
+    for name in ("scores-00000-of-00001.parquet", "_job.json", "_manifests/00000-of-00001.json"):
         path = write_lines(folder / name)
         (tmp_path / "link").symlink_to(path)
         for given in (path, tmp_path / "link"):
@@ -135,9 +132,9 @@ def test_a_full_disk_is_told_and_leaves_the_shards_before_it(tmp_path, model, pa
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(
-        OSError, match=r"cannot write .*-00001-of-.* \(No space left on device\); .* are whole"
+        OSError, match=r"cannot write .*-00001-of-.* are whole \(No space left on device\); free"
     ) as error:
-        score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+        score_file(model, pairs, tmp_path / "scores", shards=True, shard_size=4)
     assert error.value.errno == 28
     assert [path.name for path in (tmp_path / "scores").glob("*.parquet")] == ["scores-00000-of-00003.parquet"]
     assert list((tmp_path / "scores").glob(".*.partial")) == []
@@ -166,7 +163,7 @@ def test_a_file_that_changes_under_the_reader_is_an_error(tmp_path, model, pairs
 
     monkeypatch.setattr(BlockScorer, "score", appends)
     with pytest.raises(DataError, match=r"pairs.jsonl was changed while it was read; run the job again"):
-        score_file(model, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+        score_file(model, pairs, tmp_path / "scores", shards=True, shard_size=4)
 
 
 def test_cut_pairs_are_counted_once_and_over_a_resumed_job(tmp_path, model):
@@ -174,7 +171,7 @@ def test_cut_pairs_are_counted_once_and_over_a_resumed_job(tmp_path, model):
     expected = r"3 of 6 pairs exceed max_length=256 tokens and were cut"
     for _ in range(2):
         with pytest.warns(TruncationWarning) as told:
-            score_file(model, path, tmp_path / "scores", shards=True, shard_rows=2)
+            score_file(model, path, tmp_path / "scores", shards=True, shard_size=2)
         assert [str(one.message) for one in told] == [expected]
     with pytest.warns(TruncationWarning, match=expected) as told:
         score_file(model, path, tmp_path / "scores.jsonl")
@@ -183,8 +180,8 @@ def test_cut_pairs_are_counted_once_and_over_a_resumed_job(tmp_path, model):
 
 def test_a_new_head_is_warned_of_once(tmp_path, pairs):
     with pytest.warns(UserWarning, match="the head of 'tiny' is new and untrained") as told:
-        scores = list(score_pairs("tiny", PAIRS, device="cpu"))
-    assert (len(told), len(scores)) == (1, 10)
+        score_file("tiny", pairs, tmp_path / "scores.jsonl", device="cpu")
+    assert [one.filename for one in told] == [__file__]
 
 
 # --- scores that are not finite -------------------------------------------------------------------
@@ -216,14 +213,10 @@ def test_the_row_of_a_score_that_is_not_finite_is_named(tmp_path, broken, pairs,
         score_file(broken, pairs, tmp_path / "scores.jsonl")
     assert not (tmp_path / "scores.jsonl").exists()
     with pytest.raises(DataError, match=named.format(3)):  # a shard of rows 4 to 7, its first block
-        score_file(broken, pairs, tmp_path / "scores", shards=True, shard_rows=4)
+        score_file(broken, pairs, tmp_path / "scores", shards=True, shard_size=4)
     assert [path.name for path in (tmp_path / "scores").glob("*.parquet")] == ["scores-00000-of-00003.parquet"]
     with pytest.raises(CheckpointError, match="2 of 3 shards are missing"):
         read_scores(tmp_path / "scores")
-    scores = score_pairs(broken, PAIRS)
-    assert np.isfinite([next(scores) for _ in range(3)]).all()
-    with pytest.raises(DataError, match=message.format("pair 5", 3)):
-        next(scores)
 
 
 def test_the_command_refuses_scores_of_a_broken_head(tmp_path, pairs, capsys):
@@ -244,7 +237,7 @@ def test_the_command_refuses_scores_of_a_broken_head(tmp_path, pairs, capsys):
 
 def test_the_command_scores_into_a_folder_and_goes_on(tmp_path, model, pairs, capsys):
     folder = str(tmp_path / "scores") + "/"
-    arguments = ["score", model.folder, str(pairs), "--output", folder, "--keep", "id", "--shard-rows", "4"]
+    arguments = ["score", model.folder, str(pairs), "--output", folder, "--keep", "id", "--shard-size", "4"]
     arguments += ["--activation", "identity", "--device", "cpu", "--threads", "1"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
@@ -267,9 +260,9 @@ def test_the_command_scores_into_a_folder_and_goes_on(tmp_path, model, pairs, ca
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--shard-rows", "0"], "a shard has at least one row, got shard_rows=0"),
+        (["--shard-size", "0"], "a shard has at least one row, got shard_size=0"),
         (["--threads", "0"], "threads must be a whole number, 1 or more, got 0"),
-        (["--device", "nope"], "there is no device 'nope' on this machine; choose from cpu"),
+        (["--device", "nope"], "this machine has no device 'nope'; choose from cpu"),
         (["--activation", "nope"], "use 'sigmoid', 'identity' or a module of torch.nn; over several classes also 'so"),
     ],
 )

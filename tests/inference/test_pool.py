@@ -10,6 +10,7 @@ from bulk_pairs import PAIRS, saved_model
 
 from crossenc_kit import CrossEncoder, DataError, Pairs, ScoringPool, cached_scores
 from crossenc_kit.errors import PoolError, TruncationWarning
+from crossenc_kit.inference import pool as pools
 from crossenc_kit.inference.pool import _places
 from crossenc_kit.scorers import fingerprint
 
@@ -33,25 +34,24 @@ def pool_of_classes(classes):
         yield pool
 
 
-def test_the_scores_are_those_of_one_process_in_order(pool, model):
+def test_the_scores_are_those_of_one_process_in_order(pool, model, monkeypatch):
     expected = model.predict(PAIRS * 5)
-    for options in ({}, {"chunk_size": 7}, {"chunk_size": 1000}, {"batch_size": 3}):
+    for each, options in ((10, {}), (1, {}), (10, {"batch_size": 3})):
+        monkeypatch.setattr(pools, "CHUNKS_EACH", each)
         scores = pool.predict(PAIRS * 5, **options)
         assert (scores.shape, scores.dtype) == ((50,), np.float32)
         np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert repr(pool) == "ScoringPool(cpu, cpu)"
 
 
-def test_both_processes_work(pool, model, monkeypatch):
-    given = []
-    for worker in pool.workers:
-        send = worker.pipe.send
-        monkeypatch.setattr(
-            worker.pipe, "send", lambda task, name=worker.process.pid, send=send: (given.append(name), send(task))
-        )
-    pool.predict(PAIRS, chunk_size=1)
-    assert {worker.process.pid for worker in pool.workers} == set(given)
-    assert len(given) == 10
+def test_every_process_has_a_model(pool):
+    assert len(set(pool._results([()] * 2, wait_and_tell))) == 2
+
+
+def wait_and_tell():
+    """The process's id, once two of them wait here."""
+    pools._held["ready"].wait(60)
+    return os.getpid()
 
 
 def test_it_takes_what_predict_takes(pool, model):
@@ -63,13 +63,13 @@ def test_it_takes_what_predict_takes(pool, model):
     np.testing.assert_allclose(raw * 3, model.predict(PAIRS), atol=1e-5)
     with pytest.raises(DataError, match="row 1, text 1: the text is missing"):
         pool.predict([PAIRS[0], ("a", None)])
-    assert len(pool.workers) == 2  # which such an error does not end
+    assert repr(pool) == "ScoringPool(cpu, cpu)"  # such an error does not close it
 
 
 def test_cut_pairs_are_counted_once(pool):
     long = ("a cat " * 200, "b")
     with pytest.warns(TruncationWarning, match="2 of 12 pairs exceed max_length=256") as told:
-        pool.predict([long, *PAIRS, long], chunk_size=1)
+        pool.predict([long, *PAIRS, long])
     assert (len(told), pool.truncated, told[0].filename) == (1, 2, __file__)
 
 
@@ -98,10 +98,9 @@ def test_a_pool_with_an_activation_of_the_caller_s_own_needs_a_name(pool, tmp_pa
 
 
 def test_sizes_that_make_no_sense_cost_no_process(pool_of_classes):
-    for options in ({"batch_size": 0}, {"chunk_size": -1}, {"chunk_size": 2.5}):
-        with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
-            pool_of_classes.predict(PAIRS, **options)
-    assert pool_of_classes.predict(PAIRS[:3], chunk_size=1).shape == (3, 3)
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
+        pool_of_classes.predict(PAIRS, batch_size=0)
+    assert pool_of_classes.predict(PAIRS[:3]).shape == (3, 3)
 
 
 def test_settings_of_speed_that_a_pool_has_not_are_left_out_of_the_call(pool_of_classes, tmp_path):
@@ -112,29 +111,28 @@ def test_settings_of_speed_that_a_pool_has_not_are_left_out_of_the_call(pool_of_
 
 
 def test_a_failure_in_a_process_is_told_with_its_traceback(pool_of_classes, monkeypatch):
-    monkeypatch.setattr(
-        "crossenc_kit.inference.pool.one_or_more", lambda name, value: value
-    )  # only the process sees it
-    with pytest.raises(PoolError, match=r"on cpu, failed: ValueError: a batch has at least one row, got 0") as error:
+    monkeypatch.setattr(pools, "one_or_more", lambda name, value: value)  # only the process sees it
+    with pytest.raises(PoolError, match=r"a process of the pool failed: ValueError: .*got 0") as error:
         pool_of_classes.predict(PAIRS, batch_size=0)
-    assert "in length_batches" in str(error.value.__cause__)
+    assert "in _score" in str(error.value.__cause__.__cause__)
     with pytest.raises(PoolError, match="the pool is closed"):
         pool_of_classes.predict(PAIRS)
 
 
 def test_a_process_that_dies_is_reported_and_the_others_end(pool):
     """Last of those with this pool."""
-    dead, alive = (worker.process for worker in pool.workers)
+    dead, alive = pool._executor._processes.values()
     os.kill(dead.pid, signal.SIGKILL)
-    with pytest.raises(PoolError, match=r"on cpu, died: SIGKILL \(did memory suffice\?\)"):
+    with pytest.raises(PoolError, match=r"a process of the pool died\. Did the memory suffice\? .* __name__ =="):
         pool.predict(PAIRS)
+    alive.join(60)
     assert not alive.is_alive()
     assert repr(pool) == "ScoringPool(closed)"
 
 
-def test_a_process_that_cannot_load_the_model_is_told_at_once(model, monkeypatch):
-    with pytest.raises(PoolError, match="on nonsense, failed: ValueError: there is no device 'nonsense'"):
-        ScoringPool(model, devices=["nonsense"])
+def test_a_process_that_cannot_load_the_model_is_told_at_once(model):
+    with pytest.raises(PoolError, match="failed: ValueError: this machine has no device 'nonsense'"):
+        ScoringPool(model, devices=["cpu", "nonsense"])
 
 
 def test_where_processes_go(monkeypatch):
@@ -150,7 +148,7 @@ def test_where_processes_go(monkeypatch):
 
 
 def test_a_new_head_is_warned_of(monkeypatch):
-    monkeypatch.setattr("crossenc_kit.inference.pool._start", lambda *arguments: pytest.fail("no need to start"))
+    monkeypatch.setattr(ScoringPool, "_start", lambda *arguments: pytest.fail("no need to start"))
     model = CrossEncoder("tiny", num_labels=1, device="cpu")
     with pytest.warns(UserWarning, match="is new and untrained"), pytest.raises(pytest.fail.Exception):
         ScoringPool(model, processes=1)

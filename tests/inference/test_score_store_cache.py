@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from crossenc_kit import CrossEncoder, as_pairs, cached_scores
-from crossenc_kit.inference import score_store
+from crossenc_kit.errors import CheckpointError
+from crossenc_kit.inference import read_scores, score_store
 from crossenc_kit.inference.score_store import SPEED
 from crossenc_kit.scorers import fingerprint
 
@@ -33,7 +34,7 @@ class Lengths:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("teacher-*/*.safetensors"))
+    return sorted(folder.glob("teacher-*/*.parquet"))
 
 
 def cached(scorer, folder, pairs=PAIRS, **options):
@@ -52,11 +53,11 @@ class TestCache:
 
     def test_only_what_is_missing_is_scored(self, tmp_path):
         before = cached(Lengths(), tmp_path)
-        for path in shards_in(tmp_path):
-            if score_store.texts_key(PAIRS[4:8]) in path.name:
-                path.unlink()
+        (lost,) = tmp_path.glob(f"teacher-*/scores-{score_store.block_key(PAIRS[4:8])}.parquet")
+        lost.unlink()
         scorer = Lengths()
-        assert cached(scorer, tmp_path).tolist() == before.tolist()
+        with pytest.warns(UserWarning, match="is damaged .it cannot be read: No such file"):
+            assert cached(scorer, tmp_path).tolist() == before.tolist()
         assert scorer.asked == PAIRS[4:8]
 
     def test_pairs_added_at_the_end_leave_the_full_shards(self, tmp_path):
@@ -114,15 +115,18 @@ class TestCache:
 
     def test_what_the_folder_says(self, tmp_path):
         cached(Lengths(), tmp_path, settings={"add": 1.0})
-        (described,) = tmp_path.glob("teacher-*/teacher.json")
-        identity = {"teacher": {"name": "lengths-1", "fingerprint": None}, "settings": {"add": 1.0}}
-        assert json.loads(described.read_text()) == identity
-        data = shards_in(tmp_path)[0].read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        assert header["__metadata__"]["texts"] == shards_in(tmp_path)[0].stem
-        values = data[8 + int.from_bytes(data[:8], "little") :]
-        said = f"<f8({len(values) // 8},)".encode()
-        assert header["__metadata__"]["sha256"] == hashlib.sha256(said + values).hexdigest()
+        (described,) = tmp_path.glob("teacher-*/_job.json")
+        plan = {"teacher": {"name": "lengths-1", "fingerprint": None}, "settings": {"add": 1.0}}
+        assert json.loads(described.read_text()) == {"plan": plan}
+        sha256 = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        assert described.parent.name == f"teacher-{sha256[:24]}"
+        for shard in shards_in(tmp_path):
+            key = shard.stem.removeprefix("scores-")
+            told = json.loads((shard.parent / "_manifests" / f"{key}.json").read_text())
+            assert (told["shard"], told["plan"]) == (key, sha256)
+            assert told["sha256"] == hashlib.sha256(shard.read_bytes()).hexdigest()
+        with pytest.raises(CheckpointError, match="keeps a teacher's scores; call cached_scores to read them"):
+            read_scores(described.parent)
 
     def test_progress(self, tmp_path, capfd):
         cached(Lengths(), tmp_path, show_progress_bar=True)
