@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import fitted, pairs_of_all_lengths
+from small_models import fitted, pairs_of_all_lengths
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.files import mend_folder, replace_folder, shipped, text_hash

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, fitted, save_classifier
+from small_models import FAMILIES, fitted, save_classifier
 from small_runs import sentences
 from torch.nn import functional
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, classifier, fitted, pairs_of_all_lengths, save_classifier, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import FAMILIES, classifier, fitted, pairs_of_all_lengths, save_classifier, tokenizer
 from small_runs import sentences
 from torch import nn
 from transformers import AutoModelForSequenceClassification

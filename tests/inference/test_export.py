@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from families import fitted, pairs_of_all_lengths, save_classifier, words
 from scipy import stats
+from small_models import fitted, pairs_of_all_lengths, save_classifier, words
 
 from crossenc_kit import CrossEncoder, DriftError, TrainingConfig, export_model, make_student, match_layers, train
 from crossenc_kit.errors import BackboneError

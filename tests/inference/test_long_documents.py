@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from families import tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import tokenizer
 
 from crossenc_kit import chunked, rerank, truncation_report
 from crossenc_kit.data.pairs import Pairs

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from bulk_pairs import PAIRS, saved_model, write_lines
-from families import fitted
+from small_models import fitted
 
 from crossenc_kit import CrossEncoder, compare_speed
 from crossenc_kit.__main__ import main

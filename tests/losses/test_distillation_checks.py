@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import fitted
+from small_models import fitted
 from small_runs import candidate_lists, sentences, tiny
 
 from crossenc_kit import DataError, Pairs, TrainingConfig, distillation_loss, loss_with, train, with_teacher_scores

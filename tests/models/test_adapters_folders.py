@@ -8,12 +8,21 @@ import sys
 
 import pytest
 import torch
-from adapted_models import BY_FAMILY, PAIRS, SHORT, TARGETS, maker, own_weights, wrap
-from families import save_classifier
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
+from small_models import (
+    BY_FAMILY,
+    PAIRS,
+    SHORT,
+    TARGETS,
+    assert_equal,
+    on_the_hub,
+    own_weights,
+    raw_scores,
+    save_classifier,
+    wrap,
+)
 from small_runs import digest
-from travellers import assert_equal, on_the_hub, raw_scores
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import BackboneError
@@ -24,11 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.TruncationWarning"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # PEFT calls it
 ]
-
-
-@pytest.fixture
-def adapted(tmp_path):
-    return maker(tmp_path)
 
 
 @BY_FAMILY

@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from adapted_models import BY_FAMILY, PAIRS, SHORT, maker
-from families import PACKED, plain_scores, tokens_of
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from small_models import (
+    BY_FAMILY,
+    IN_FULL,
+    PACKED,
+    PAIRS,
+    SHORT,
+    assert_equal,
+    labelled,
+    plain_scores,
+    raw_scores,
+    sure_of_itself,
+    tokens_of,
+)
 from small_runs import sentences, tiny
-from travellers import IN_FULL, assert_equal, labelled, raw_scores, sure_of_itself
 
 from crossenc_kit import CrossEncoder, calibrate
 from crossenc_kit.models import packed
@@ -19,11 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.TruncationWarning"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # PEFT calls it
 ]
-
-
-@pytest.fixture
-def adapted(tmp_path):
-    return maker(tmp_path)
 
 
 # --- scores ---------------------------------------------------------------------------------------

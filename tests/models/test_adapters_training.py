@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
-from adapted_models import SHORT, own_weights, wrap
 from safetensors.torch import load_file
+from small_models import SHORT, own_weights, wrap
 from small_runs import Outcome, digest, run, tiny, up_and_down
 
 from crossenc_kit import CrossEncoder, TrainingConfig

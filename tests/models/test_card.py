@@ -7,7 +7,7 @@ import re
 import shutil
 
 import pytest
-from families import fitted
+from small_models import fitted
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.models.card import escape, model_card, without_folders

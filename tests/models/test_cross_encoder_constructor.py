@@ -7,17 +7,13 @@ import warnings
 
 import pytest
 import torch
-from families import fitted, words
-from scored_batches import PAIRS
+from small_models import fitted, pairs_of_all_lengths, words
 
 from crossenc_kit import CrossEncoder, TruncationWarning
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so
 
-
-@pytest.fixture(scope="module")
-def model():
-    return fitted()
+PAIRS = pairs_of_all_lengths()[:8]  # none longer than 64 tokens
 
 
 # --- the constructor ------------------------------------------------------------------------------

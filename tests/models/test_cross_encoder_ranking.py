@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families import fitted
-from scored_batches import PAIRS, batches
+from small_models import pairs_of_all_lengths
 
 from crossenc_kit import DataError
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so
 
-
-@pytest.fixture(scope="module")
-def model():
-    return fitted()
-
-
-@pytest.fixture(scope="module")
-def three():
-    return fitted(num_labels=3)
+PAIRS = pairs_of_all_lengths()[:8]  # none longer than 64 tokens
 
 
 DOCUMENTS = [right for _, right in PAIRS]
@@ -51,10 +42,10 @@ def test_options_of_predict(model):
         assert model.rank("the cat", DOCUMENTS, **options) == model.rank("the cat", DOCUMENTS)
 
 
-def test_rank_many_is_rank_for_each_query(model, monkeypatch):
+def test_rank_many_is_rank_for_each_query(model, batches):
     queries, candidates = ["the cat", "a book", "the dog"], [DOCUMENTS[:3], [], DOCUMENTS[2:]]
     expected = [model.rank(query, texts) for query, texts in zip(queries, candidates, strict=True)]
-    sizes = batches(model, monkeypatch)
+    sizes = batches(model)
     rankings = model.rank_many(queries, candidates)
     assert len(sizes) == 1  # all of them in one go
     assert [[hit["corpus_id"] for hit in hits] for hits in rankings] == [

@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from families import fitted
-from scored_batches import PAIRS, batches
+from small_models import pairs_of_all_lengths
 
 from crossenc_kit import DataError, InputExample, Pairs
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so
 
-
-@pytest.fixture(scope="module")
-def model():
-    return fitted()
-
-
-@pytest.fixture(scope="module")
-def three():
-    return fitted(num_labels=3)
+PAIRS = pairs_of_all_lengths()[:8]  # none longer than 64 tokens
 
 
 def plain(model, pairs):
@@ -158,8 +149,8 @@ def test_a_pair_has_the_same_score_in_whatever_company(model):
         assert np.allclose(model.predict(shuffled, **options), expected[order], rtol=0, atol=1e-5)
 
 
-def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, monkeypatch):
-    sizes = batches(model, monkeypatch)
+def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, batches):
+    sizes = batches(model)
     model.predict([("the cat", "a dog")] * 300)  # 7 tokens each, 1024 a batch
     assert sizes == [146, 146, 8]
     sizes.clear()

@@ -8,17 +8,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from families import fitted
-from scored_batches import PAIRS, batches
+from small_models import pairs_of_all_lengths
 
 from crossenc_kit import DataError
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so
 
-
-@pytest.fixture(scope="module")
-def model():
-    return fitted()
+PAIRS = pairs_of_all_lengths()[:8]  # none longer than 64 tokens
 
 
 def test_the_mode_is_restored_and_dropout_is_off_meanwhile(model):
@@ -75,15 +71,15 @@ def test_an_error_leaves_threads_and_mode_as_they_were(model, monkeypatch, threa
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_out_of_memory_halves_the_batch_and_goes_on(model, monkeypatch, threads):
+def test_out_of_memory_halves_the_batch_and_goes_on(model, batches, threads):
     expected = model.predict(PAIRS)
-    sizes = batches(model, monkeypatch, most=2)
+    sizes = batches(model, most=2)
     assert np.allclose(model.predict(PAIRS, token_budget=10_000, threads=threads), expected, rtol=0, atol=1e-5)
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
-def test_one_row_that_does_not_fit_is_an_error(model, monkeypatch):
-    sizes = batches(model, monkeypatch, most=0)
+def test_one_row_that_does_not_fit_is_an_error(model, batches):
+    sizes = batches(model, most=0)
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
         model.predict(PAIRS, token_budget=10_000)
     assert sizes == [8, 4, 2, 1]

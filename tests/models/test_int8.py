@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from families import PACKED, classifier, fitted, padding, pairs_of_all_lengths, tokens_of, words
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import PACKED, classifier, fitted, padding, pairs_of_all_lengths, tokens_of, words
 from torch import nn
 
 from crossenc_kit import CrossEncoder, TrainingConfig, train
@@ -180,7 +180,7 @@ def test_it_runs_on_the_cpu(plain):
 
 
 def test_an_architecture_without_the_packed_pass(tmp_path):
-    from families import save_classifier
+    from small_models import save_classifier
 
     save_classifier(tmp_path / "deberta", "deberta-v2")
     with pytest.raises(ValueError, match="DebertaV2ForSequenceClassification cannot: export it as 'onnx-int8'"):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from families import classifier, tokenizer
-from saved_models import change, save_model
+from small_models import change, classifier, tokenizer
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import BackboneError
@@ -18,18 +15,6 @@ from crossenc_kit.models import loading, settings
 from crossenc_kit.models.backbones import Backbone
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """The folder of a saved model; not to be written to."""
-    return save_model(tmp_path_factory.mktemp("models") / "saved")
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of it that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 # --- folders that are not whole -------------------------------------------------------------------

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from families import tokenizer
-from saved_models import save_model
+from small_models import tokenizer
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import BackboneError
@@ -18,18 +16,6 @@ from crossenc_kit.models import backbones
 from crossenc_kit.models.backbones import build_tiny, find_backbone, tiny_folder
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """The folder of a saved model; not to be written to."""
-    return save_model(tmp_path_factory.mktemp("models") / "saved")
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of it that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 # --- names ----------------------------------------------------------------------------------------

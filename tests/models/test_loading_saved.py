@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from families import fitted, pairs_of_all_lengths
-from saved_models import change, save_model
+from small_models import change, fitted, pairs_of_all_lengths
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.models import settings as models_settings
@@ -19,18 +16,6 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 LONG = pairs_of_all_lengths()[:8]
 PAIRS = LONG[:6]  # none longer than 20 tokens
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """The folder of a saved model; not to be written to."""
-    return save_model(tmp_path_factory.mktemp("models") / "saved")
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    """A copy of it that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 def test_a_saved_model_is_a_plain_folder_and_loads_with_equal_scores(saved):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 
-import families
 import numpy as np
 import pytest
+import small_models as families
 import torch
-from families import FAMILIES, PACKED, PADDED, classifier, padding, pairs_of_all_lengths, plain_scores, tokens_of
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import FAMILIES, PACKED, PADDED, classifier, padding, pairs_of_all_lengths, plain_scores, tokens_of
 
 from crossenc_kit.models import packed, products
 from crossenc_kit.models.packed import attend_by_length, attend_padded, can_pack, forward, pad_batch, padding_of

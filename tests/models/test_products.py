@@ -139,7 +139,7 @@ def test_which_processors_it_is_for(monkeypatch, said, capability, expected):
 
 @needs_onednn
 def test_a_model_uses_it_and_gives_the_same_scores(calls, monkeypatch):
-    from families import fitted
+    from small_models import fitted
 
     model, pairs = fitted(), [("one two", "three"), ("four", "five six seven")] * 9
     found = model.predict(pairs)
@@ -154,7 +154,7 @@ def test_a_model_uses_it_and_gives_the_same_scores(calls, monkeypatch):
 
 @needs_onednn
 def test_rows_that_fill_up_a_packed_batch_change_no_score_and_no_gradient(calls, monkeypatch):
-    from families import PACKED, classifier, padding, tokens_of
+    from small_models import PACKED, classifier, padding, tokens_of
 
     from crossenc_kit.models.packed import forward
 

@@ -6,9 +6,9 @@ import inspect
 
 import numpy as np
 import pytest
-from families import tokenizer, words
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import tokenizer, words
 
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError

@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 import pytest
-from families import tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import tokenizer
 
 from crossenc_kit.errors import DataError, TruncationWarning
 from crossenc_kit.models.cross_encoder import CrossEncoder

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from families import fitted
+from small_models import fitted
 from small_runs import sentences
 
 from crossenc_kit.losses.pointwise import bce_with_logits, cross_entropy

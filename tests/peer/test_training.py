@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from families import fitted
+from small_models import fitted
 from small_runs import WITHOUT_DROPOUT, sample
 
 from crossenc_kit import Pairs, TrainingConfig, loss_with, train

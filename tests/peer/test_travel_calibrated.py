@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import sentence_transformers as peer
 import torch
-from families import save_classifier
-from travellers import (
+from small_models import (
     BY_FAMILY,
     BY_LABELS,
     PAIRS,
     assert_equal,
     labelled,
     raw_scores,
+    save_classifier,
     sigmoid,
     softmax,
     sure_of_itself,

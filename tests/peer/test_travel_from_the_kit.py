@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import sentence_transformers as peer
 import torch
-from families import classifier, save_classifier, tokenizer
-from transformers import AutoTokenizer, pipeline
-from travellers import (
+from small_models import (
     BY_FAMILY,
     BY_LABELS,
     IDENTITY,
@@ -22,11 +20,15 @@ from travellers import (
     SIGMOID,
     assert_equal,
     change,
+    classifier,
     name_as_others_do,
     raw_scores,
+    save_classifier,
     sigmoid,
     softmax,
+    tokenizer,
 )
+from transformers import AutoTokenizer, pipeline
 
 from crossenc_kit import CrossEncoder, DataError
 

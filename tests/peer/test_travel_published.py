@@ -7,10 +7,21 @@ import json
 import pytest
 import sentence_transformers as peer
 import torch
-from families import MERGES, SPECIAL, tokenizer
+from small_models import (
+    IDENTITY,
+    MERGES,
+    NAMES,
+    NLI,
+    PAIRS,
+    SPECIAL,
+    assert_equal,
+    change,
+    raw_scores,
+    sigmoid,
+    tokenizer,
+)
 from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification
-from travellers import IDENTITY, NAMES, NLI, PAIRS, assert_equal, change, raw_scores, sigmoid
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.models.backbones import tiny_vocabulary

@@ -7,10 +7,10 @@ import json
 import pytest
 import sentence_transformers as peer
 import torch
-from families import FAMILIES, classifier, save_classifier, tokenizer
-from travellers import (
+from small_models import (
     BY_FAMILY,
     BY_LABELS,
+    FAMILIES,
     IDENTITY,
     MAX_LENGTH,
     NAMES,
@@ -18,10 +18,13 @@ from travellers import (
     PAIRS,
     SIGMOID,
     assert_equal,
+    classifier,
     name_as_others_do,
     on_the_hub,
     raw_scores,
+    save_classifier,
     sigmoid,
+    tokenizer,
 )
 
 from crossenc_kit import CrossEncoder
