@@ -11,11 +11,11 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossenc_kit.data.collection import check_form, check_qrels
+from crossenc_kit.data.collection import Qrels, Run, check_form, check_qrels
 from crossenc_kit.data.tables import MalformedLines, first_line, lines_of, usable
 from crossenc_kit.errors import DataError, some
 from crossenc_kit.files import write_lines
@@ -24,7 +24,6 @@ from crossenc_kit.scorers import warn_at_call
 QUERY_NAMES = ("query-id", "query_id", "qid", "query")
 DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document-id", "document_id", "doc_id", "docid", "pid")
 NEGATIVE_GRADES = ("error", "zero")
-QREL_FORMS = ("trec", "beir")
 
 
 class Columns(NamedTuple):
@@ -74,7 +73,7 @@ def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
         return 0
 
 
-def unlike_ranks(run: Mapping[str, Mapping[str, float]]) -> str:
+def unlike_ranks(run: Run) -> str:
     """Name the first query whose ranks are not 1, 2, ...; "" if there is none."""
     for query, own in run.items():
         ranks = sorted(-score for score in own.values())
@@ -114,7 +113,7 @@ def qrels_and_notes(
     """Read judgements, and say in words what was done to them."""
     if negative_grades not in NEGATIVE_GRADES:
         raise ValueError(f"negative_grades must be one of {', '.join(NEGATIVE_GRADES)}; got {negative_grades!r}")
-    qrels = _read(path, ANY_GRADE if negative_grades == "zero" else QRELS, bad, encoding)
+    qrels = _read(path, _qrels(_any_grade if negative_grades == "zero" else _grade), bad, encoding)
     below = [(grades, document) for grades in qrels.values() for document, grade in grades.items() if grade < 0]
     for grades, document in below:
         grades[document] = 0
@@ -122,7 +121,7 @@ def qrels_and_notes(
     return qrels, [*changed, *bad.notes()]
 
 
-def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], tag: str = "crossenc_kit") -> Path:
+def write_run(path: str | os.PathLike, run: Run, tag: str = "crossenc_kit") -> Path:
     """Write a run in TREC's six columns, in one move; gzipped if `path` ends in .gz.
 
     Ranks count from 1 by descending score; equal scores are by document id, descending, as in
@@ -131,7 +130,7 @@ def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], t
     Raises `DataError` for scores that are not finite, and ids that cannot stand in such a file.
     """
     check_form(run)
-    _check_ids([tag], "tag")
+    _check_words([tag], "tag")
     empty = [query for query, found in run.items() if not found]
     if empty:
         warn_at_call(f"queries without candidates are not in {path}: {len(empty):,} ({some(empty)})")
@@ -143,29 +142,19 @@ def write_run(path: str | os.PathLike, run: Mapping[str, Mapping[str, float]], t
     return _write(path, lines, run, "run")
 
 
-def write_qrels(path: str | os.PathLike, qrels: Mapping[str, Mapping[str, float]], form: str = "trec") -> Path:
-    """Write judgements in the order given, in one move; gzipped if `path` ends in .gz.
+def write_qrels(path: str | os.PathLike, qrels: Qrels) -> Path:
+    """Write judgements as `query 0 document grade`, in the order given; else like `write_run`.
 
-    form: "trec" for `query 0 document grade`, "beir" for three columns with a header
-
-    Raises `DataError` as `write_run` does, and for grades below 0, which would not read back.
+    Raises `DataError` as it does, and for grades below 0, which would not read back.
     """
-    if form not in QREL_FORMS:
-        raise ValueError(f"form must be one of {', '.join(QREL_FORMS)}; got {form!r}")
     check_qrels(qrels)
-    below = [(query, document) for query, judged in qrels.items() for document in judged if judged[document] < 0]
-    if below:
-        query, document = below[0]
-        grade = f"the grade is {qrels[query][document]}, below 0 ({len(below):,} such)"
-        raise DataError(f"query {query!r}, document {document!r}: {grade}, which would not read back; make it 0")
-    line = "{} 0 {} {}\n" if form == "trec" else "{}\t{}\t{}\n"
-    rows = [
-        line.format(query, document, _plain(grade))
-        for query, judged in qrels.items()
-        for document, grade in judged.items()
-    ]
-    first = ["query-id\tcorpus-id\tscore\n"] if form == "beir" and rows else []
-    return _write(path, first + rows, qrels, "qrels")
+    rows = [(query, document, grade) for query, own in qrels.items() for document, grade in own.items()]
+    if below := [row for row in rows if row[2] < 0]:
+        query, document, grade = below[0]
+        wrong = f"the grade is {grade}, below 0 ({len(below):,} such), which would not read back; make it 0"
+        raise DataError(f"query {query!r}, document {document!r}: {wrong}")
+    lines = [f"{query} 0 {document} {_plain(grade)}\n" for query, document, grade in rows]
+    return _write(path, lines, qrels, "qrels")
 
 
 def _read(path: str | os.PathLike, kind: Kind, bad: MalformedLines, encoding: str) -> dict[str, dict[str, Any]]:
@@ -220,14 +209,18 @@ def _named_columns(cells: list[str], kind: Kind, where: str) -> Columns | None:
     return Columns(len(names), query, document, names.index(value), kind.named[value])
 
 
-def _score(text: str) -> float:
+def _number(text: str, what: str) -> float:
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
-        raise DataError(f"the score is {text[:40]!r}; expected a number") from None
-    if not math.isfinite(score):
-        raise DataError(f"the score is {text[:40]}; expected a finite number")
-    return score
+        raise DataError(f"the {what} is {text[:40]!r}; expected a number") from None
+    if not math.isfinite(number):
+        raise DataError(f"the {what} is {text[:40]}; expected a finite number")
+    return number
+
+
+def _score(text: str) -> float:
+    return _number(text, "score")
 
 
 def _minus_rank(text: str) -> float:
@@ -238,13 +231,7 @@ def _minus_rank(text: str) -> float:
 
 
 def _any_grade(text: str) -> float:
-    try:
-        grade = int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else float(text)
-    except ValueError:
-        raise DataError(f"the grade is {text[:40]!r}; expected a number") from None
-    if not math.isfinite(grade):
-        raise DataError(f"the grade is {text[:40]}; expected a finite number")
-    return _plain(grade)
+    return _plain(_number(text, "grade"))
 
 
 def _grade(text: str) -> float:
@@ -259,38 +246,31 @@ def _plain(grade: float) -> float:
     return int(grade) if grade == int(grade) else float(grade)
 
 
-def _check_ids(ids: Iterable[str], kind: str) -> None:
-    """Raise `DataError` for an id that would not read back."""
-    for name in ids:
-        if len(name.split()) != 1 or name != name.strip() or name.startswith("\ufeff"):
-            raise DataError(f"the {kind} {name[:60]!r} is empty or has white space, which separates columns; change it")
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError(f"the {kind} {name[:60]!r} holds half of a surrogate pair; change it") from None
-
-
-def _write(path: str | os.PathLike, lines: Sequence[str], table: Mapping[str, Mapping[str, Any]], what: str) -> Path:
-    """Write lines to a file that appears whole or not at all."""
+def _write(path: str | os.PathLike, lines: Sequence[str], table: Run, what: str) -> Path:
+    """Write lines to a file that appears whole or not at all; `DataError` for ids that would not read back."""
     if not lines:
         raise DataError(f"the {what} has no documents: there is nothing to write to {path}")
-    _check_ids(table, "query id")
-    _check_ids({document for own in table.values() for document in own}, "document id")
+    _check_words(table, "query id")
+    _check_words({document for own in table.values() for document in own}, "document id")
     return write_lines(path, (line.encode("utf-8") for line in lines))
+
+
+def _check_words(names: Iterable[str], kind: str) -> None:
+    for name in names:
+        if len(name.split()) != 1 or name != name.strip() or name.startswith("\ufeff"):
+            raise DataError(f"the {kind} {name[:60]!r} is empty or has white space, which separates columns; change it")
+
+
+def _qrels(number: Callable[[str], float]) -> Kind:
+    return Kind(
+        {4: Columns(4, 0, 2, 3, number), 3: Columns(3, 0, 1, 2, number)},
+        dict.fromkeys(["score", "grade", "relevance", "label"], number),
+        "4 (query iteration document grade), or 3 (query document grade), also with a line of names on top",
+    )
 
 
 RUN = Kind(
     {6: Columns(6, 0, 2, 4, _score), 3: Columns(3, 0, 1, 2, _minus_rank)},
     {"score": _score, "rank": _minus_rank},
     "6 (query Q0 document rank score tag), 3 (query document rank), or a line with names (query-id corpus-id score)",
-)
-QRELS = Kind(
-    {4: Columns(4, 0, 2, 3, _grade), 3: Columns(3, 0, 1, 2, _grade)},
-    dict.fromkeys(["score", "grade", "relevance", "label"], _grade),
-    "4 (query iteration document grade), or 3 (query document grade), also with a line of names on top",
-)
-ANY_GRADE = Kind(
-    {count: columns._replace(number=_any_grade) for count, columns in QRELS.known.items()},
-    dict.fromkeys(QRELS.named, _any_grade),
-    QRELS.expected,
 )
