@@ -11,8 +11,24 @@ import pytest
 from hypothesis import settings
 from pytest_socket import disable_socket, enable_socket
 
-settings.register_profile("kit", deadline=None)  # a shared machine may be slow for a moment
+# The same examples in every run, so that no test fails by luck; `--hypothesis-profile=nightly` looks for new ones.
+# No deadline: a shared machine may be slow for a moment.
+settings.register_profile("kit", deadline=None, derandomize=True)
+settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("kit")
+
+
+def pytest_collection_modifyitems(config, items):
+    """In the nightly profile, give the laws that set a number of examples of their own ten times as many."""
+    if config.getoption("--hypothesis-profile", None) != "nightly":
+        return
+    seen = set()
+    for item in items:
+        law = getattr(item, "function", None)
+        own = getattr(law, "_hypothesis_internal_use_settings", None)
+        if own is not None and own.max_examples != 1000 and law not in seen:
+            seen.add(law)
+            law._hypothesis_internal_use_settings = settings(own, max_examples=10 * own.max_examples)
 
 
 @pytest.fixture(autouse=True)
