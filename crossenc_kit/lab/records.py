@@ -6,6 +6,7 @@ group them, and give the mean and the spread over the seeds.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -252,3 +253,13 @@ def describe_result(result: Mapping[str, Any]) -> str:
     devices = dict.fromkeys(origin["device"] for origin in origins)  # two days differ in the date only
     lines = [f"{len(result['runs'])} runs, {' and '.join(devices)}", *align(rows)]
     return "\n".join([*lines, *(f"$ {command}" for command in result.get("commands", [])[:1])])
+
+
+def results_command(options: argparse.Namespace) -> int:
+    """Run `crossenc-kit results`: print the tables, and write the combined result if asked."""
+    records = load_records(options.folder)
+    print(results_table(records, options.metrics))
+    if options.write:
+        write_result(options.write, [r for r in records if r["status"] == "finished"])
+        print(f"\nwritten: {options.write}")
+    return 0

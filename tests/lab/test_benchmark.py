@@ -1,6 +1,7 @@
 """The comparison on the user's machine: sides that agree, numbers that add up, and what is left out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from small_models import fitted
 from crossenc_kit import CrossEncoder, compare_speed
 from crossenc_kit.__main__ import main
 from crossenc_kit.lab import benchmark
-from crossenc_kit.lab.benchmark import OURS, SIDES, score_with, speed_table
+from crossenc_kit.lab.benchmark import OURS, SIDES, score_with
 
 
 class Here:
@@ -67,20 +68,23 @@ def test_what_is_measured_adds_up(here, folders, monkeypatch):
         lambda runs, repeats: {name: [1.0, 2.0, 4.0] for name in runs} | {OURS: [0.5, 1.0, 1.0]},
     )
     monkeypatch.setattr(benchmark, "memory_of", lambda device: 123.4)
-    record = compare_speed(str(folders / "one"), [*PAIRS, *PAIRS], limit=12, repeats=3, device="cpu")
-    ours, *others = record["sides"]
+    report = compare_speed(str(folders / "one"), [*PAIRS, *PAIRS], limit=12, repeats=3, device="cpu")
+    ours, *others = report.sides
     assert (ours["name"], ours["pairs_per_second"], ours["memory"]) == (OURS, 12, 123.4)
     assert "gain" not in ours
     for side in others:
         assert (side["pairs_per_second"], side["gain"], side["gain_spread"]) == (6, 2, [2, 4])
         assert 0 <= side["difference"] < 1e-5
-    assert (record["pairs"], record["repeats"], record["data"]) == (12, 3, "the pairs given")
-    json.dumps(record)
-    lines = speed_table({**record, "load_average": 0.0}).splitlines()
-    assert lines[0].endswith("one, 12 pairs (the pairs given), 3 runs each, in turns")
+    assert (report.pairs, report.repeats, report.data) == (12, 3, "the pairs given")
+    assert list(report.metrics.items())[:2] == [("pairs_per_second", 12), (f"gain over {others[0]['name']}", 2)]
+    json.dumps(report.to_dict())
+    quiet = replace(report, load_average=0.0)
+    lines = str(quiet).splitlines()
+    assert lines[0].endswith("one, 12 pairs (the pairs given), 3 turns each")
     assert lines[4].split() == ["crossenc_kit", ours["version"], "12.0", "(12.0", "to", "24.0)", "123", "MiB"]
     assert "6.000 (3.000 to 12.000)  2.00x (2.00 to 4.00)  123 MiB" in lines[5]
-    assert "NOTE" not in "".join(lines)
+    assert "NOTE" not in str(quiet)
+    assert "<td>6.000 (3.000 to 12.000)</td><td>2.00x (2.00 to 4.00)</td>" in quiet._repr_html_()
 
 
 def test_a_side_that_is_missing_or_fails_is_left_out_and_named(here, folders, monkeypatch):
@@ -89,14 +93,14 @@ def test_a_side_that_is_missing_or_fails_is_left_out_and_named(here, folders, mo
     def broken(*arguments):
         raise RuntimeError("no\nsuch model")
 
-    monkeypatch.setitem(SIDES, "transformers, pipeline", SIDES["transformers, pipeline"]._replace(load=broken))
-    record = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
-    assert [side["name"] for side in record["sides"]] == [OURS, "transformers, a loop"]
-    assert record["left_out"] == {
+    monkeypatch.setitem(SIDES, "transformers, a loop", SIDES["transformers, a loop"]._replace(load=broken))
+    report = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
+    assert [side["name"] for side in report.sides] == [OURS]
+    assert report.left_out == {
         "sentence-transformers": "not-a-package is not installed: pip install not-a-package",
-        "transformers, pipeline": "it failed: RuntimeError: no such model",
+        "transformers, a loop": "it failed: RuntimeError: no such model",
     }
-    table = speed_table(record)
+    table = str(report)
     assert "sentence-transformers is left out: not-a-package is not installed: pip install not-a-package\n" in table
     monkeypatch.setitem(SIDES, OURS, SIDES[OURS]._replace(load=broken))
     benchmark._scorer.cache_clear()
@@ -112,8 +116,8 @@ def test_scores_that_differ_and_a_busy_machine_are_noted(here, folders, monkeypa
         if side not in (OURS, "transformers, a loop"):
             monkeypatch.delitem(SIDES, side)
     monkeypatch.setitem(SIDES, "transformers, a loop", SIDES["transformers, a loop"]._replace(load=wrong))
-    record = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
-    table = speed_table({**record, "load_average": 1000.0})
+    report = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
+    table = str(replace(report, load_average=1000.0))
     assert "NOTE: scores of transformers, a loop differ by more than 0.001" in table
     assert "NOTE: the load average is 1000.0" in table
 
@@ -133,10 +137,10 @@ def test_without_pairs_it_takes_the_sample_data(here, monkeypatch):
     monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
     for side in [side for side in SIDES if side != OURS]:
         monkeypatch.delitem(SIDES, side)
-    record = compare_speed("tiny", repeats=1, limit=5, device="cpu")
-    assert (record["data"], record["pairs"]) == ("from sts/dev.jsonl", 5)
+    report = compare_speed("tiny", repeats=1, limit=5, device="cpu")
+    assert (report.data, report.pairs) == ("from sts/dev.jsonl", 5)
     for wrong in ({"repeats": 0}, {"limit": 0}):
-        with pytest.raises(ValueError, match="needs a run and a pair"):
+        with pytest.raises(ValueError, match="needs a turn and a pair"):
             compare_speed("tiny", **wrong)
 
 
