@@ -6,6 +6,7 @@ takes its name by one rename. A killed process leaves the old file or the new on
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -196,7 +197,7 @@ def _copy(old: Path, new: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Turn arrays and numbers of numpy and torch, paths and tuples into what JSON can hold."""
+    """Turn arrays and numbers of numpy and torch, paths, tuples and dataclasses into JSON's types."""
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
@@ -205,6 +206,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     return value
 
 

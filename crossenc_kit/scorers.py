@@ -21,6 +21,7 @@ from crossenc_kit.errors import DataError
 # A bounded activation maps raw scores of -1e4 and 1e4 to values less than 100 apart.
 FAR, BOUND = 1e4, 100.0
 Scorer = Callable[[Sequence[tuple[str, str]]], ArrayLike]
+Evaluator = Callable[[Any], Mapping[str, float] | float]  # of a model, for `train`
 # Entries of a configuration that say where a model has been, not what it computes. The activation is
 # fingerprinted separately.
 NOT_THE_MODEL = {"_name_or_path", "transformers_version", "architectures", "sentence_transformers"}

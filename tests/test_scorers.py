@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossenc_kit import CrossEncoder, bm25_run, cached_scores, mine_hard_negatives, read_ranking, rerank
+from crossenc_kit import Collection, CrossEncoder, bm25_index, cached_scores, mine_hard_negatives, read_ranking, rerank
 from crossenc_kit.data.documents import rank_candidates
 from crossenc_kit.distillation.augmentation import label_pairs
 from crossenc_kit.evaluation.reranking import evaluate_collections
@@ -121,8 +121,8 @@ class TestWhereDocumentsAreOrdered:
 
 class TestModelsOfSentenceTransformers:
     def test_rerank_and_evaluate(self, far, peer):
-        queries, run = {"q": "egg"}, {"q": dict.fromkeys(TEXTS, 0.0)}
-        ours, theirs = (rerank(model, queries, TEXTS, run) for model in (far, peer))
+        collection, run = Collection({"q": "egg"}, TEXTS), {"q": dict.fromkeys(TEXTS, 0.0)}
+        ours, theirs = (rerank(model, collection, run) for model in (far, peer))
         assert list(ours["q"]) == list(theirs["q"])
         assert theirs["q"] == pytest.approx(ours["q"], abs=1e-4)
 
@@ -139,13 +139,13 @@ class TestModelsOfSentenceTransformers:
         assert label_pairs(peer, PAIRS, settings=raw).labels == pytest.approx(far.predict(PAIRS, **raw), abs=1e-4)
 
     def test_mining(self, peer):
-        queries, qrels = {"q": "boil an egg"}, {"q": {"d1": 1}}
-        mined = mine_hard_negatives(queries, TEXTS, qrels, num_negatives=1, cross_encoder=peer)
+        collection = Collection({"q": "boil an egg"}, TEXTS, {"q": {"d1": 1}})
+        mined = mine_hard_negatives(collection, num_negatives=1, cross_encoder=peer)
         assert set(mined.negatives["q"]) <= {"d2", "d3"}
 
 
 def test_a_collection_measured_by_a_model_of_another_library(far, peer):
     test = read_ranking(split="test").select_queries(["q004", "q005"])
-    task = test, bm25_run(test.documents, test.queries, k=3)
+    task = test, bm25_index(test.documents)(test.queries, k=3)
     reports = [evaluate_collections(model, {"sample": task}, depth=3, resamples=0) for model in (far, peer)]
-    assert reports[0].metrics() == pytest.approx(reports[1].metrics())
+    assert reports[0].metrics == pytest.approx(reports[1].metrics)

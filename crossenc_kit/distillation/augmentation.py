@@ -22,9 +22,9 @@ from crossenc_kit.errors import DataError, need
 from crossenc_kit.inference.score_store import cached_scores
 from crossenc_kit.models.backbones import find_backbone, quiet_transformers
 from crossenc_kit.models.settings import with_module
-from crossenc_kit.retrieval.baselines import random_run
-from crossenc_kit.retrieval.bm25 import bm25_run
-from crossenc_kit.retrieval.dense import cosine, dense_run
+from crossenc_kit.retrieval.baselines import random_index
+from crossenc_kit.retrieval.bm25 import bm25_index
+from crossenc_kit.retrieval.dense import cosine, dense_index
 from crossenc_kit.scorers import Scorer, as_scorer, score_pairs, scorer_label_names
 from crossenc_kit.training.optimization import adamw, parameter_groups, rate_factor, set_rate
 
@@ -47,7 +47,7 @@ def sample_pairs(
     once. With `right`, each of `texts` is paired with those. A `Pairs` stands for its distinct texts of both sides,
     and its own pairs are known. `exclude`: known pairs (anything `as_pairs` takes), in either order where there is no
     `right`; a text gets `k` pairs that are new, while there are any. `how`: "bm25", "dense" (by `encode`, see
-    `first_stages.dense_run`) or "random" (by `seed`). The tag "bm25" or "dense" has the search's score; the notes say
+    `dense_index`) or "random" (by `seed`). The tag "bm25" or "dense" has the search's score; the notes say
     how many known pairs were found, and how many texts got none. Raises `DataError` where there is no new pair.
     """
     if how not in WAYS:
@@ -84,10 +84,10 @@ def _search(
 ) -> Mapping[str, Mapping[str, float]]:
     queries, documents = ({str(row): text for row, text in enumerate(texts)} for texts in (left, right))
     if how == "bm25":
-        return bm25_run(documents, queries, depth)
+        return bm25_index(documents)(queries, depth)
     if how == "dense":
-        return dense_run(documents, queries, depth, encode)
-    return random_run(documents, queries, depth, seed=seed)
+        return dense_index(documents, encode)(queries, depth)
+    return random_index(documents, seed=seed)(queries, depth)
 
 
 def _new_pairs(

@@ -1,54 +1,34 @@
-"""A model reranks the candidates of one collection or several: evaluators for training, and a report of them all.
+"""A model reranks candidates: evaluators for training, several collections, quality by depth.
 
-Documents and queries are `{id: text}`, qrels `{query id: {document id: grade}}`, and a first stage's candidates a run,
-`{query id: {document id: score}}`. No torch here.
+A first stage's candidates are a run, `{query id: {document id: score}}`. No torch here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from crossenc_kit.data.collection import Qrels, Run, check_form, check_judged, check_qrels
+from crossenc_kit.data.collection import Collection, Run
 from crossenc_kit.data.documents import check_depth
 from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.errors import DataError, some
 from crossenc_kit.evaluation.ranking import FIRST_STAGE, RankingReport, evaluate_ranking
 from crossenc_kit.evaluation.ranking_metrics import heading, ranked
-from crossenc_kit.retrieval.reranking import (
-    PAIRS_AT_ONCE,
-    _grades,
-    _reordered,
-    candidate_pairs,
-    in_order,
-    rerank,
-    score_candidates,
-)
-from crossenc_kit.scorers import Scorer, raw_scorer, score_pairs, warn_at_call
+from crossenc_kit.history import Report
+from crossenc_kit.retrieval.reranking import in_order, reordered, rerank, score_candidates
+from crossenc_kit.scorers import Evaluator, Scorer, raw_scorer, score_pairs, warn_at_call
 
-SHOWN = 3  # nDCG, MRR and MAP: what a run of training logs
-Evaluator = Callable[[Scorer], dict[str, float]]
-
-
-class Task(NamedTuple):
-    """What is reranked: texts by id, judgements, and the candidates, cut to a depth, of queries that are judged."""
-
-    documents: Mapping[str, Any]
-    queries: Mapping[str, str]
-    qrels: Qrels
-    run: Run
+SHOWN = 3  # nDCG, MRR and MAP: what a training run logs
 
 
 def ranking_evaluator(
     data: Any,
-    *,
-    queries: Mapping[str, str] | None = None,
-    qrels: Qrels | None = None,
     run: Run | None = None,
+    *,
     depth: int = 100,
     k: int = 10,
     relevant_from: float = 1,
@@ -56,213 +36,72 @@ def ranking_evaluator(
     ties: str | None = None,
     candidates_in_order: bool = False,
 ) -> Evaluator:
-    """An evaluator for `train`: a function from the model to `{"ndcg@10": ..., "mrr@10": ..., "map": ...}`.
+    """Make an evaluator for `train`: from the model to `{"ndcg@10": ..., "mrr@10": ..., "map": ...}`.
 
-    `data`: lists of candidates with grades (anything `as_pairs` takes, a group a query), which are all that is judged;
-    or a collection, as documents beside `queries` and `qrels`, or as an object that has these three. Of a collection
-    the first `depth` candidates of `run` are reranked, relevant documents that it lacks count, and `base_ndcg@10`, ...
-    are of the run itself; of lists there are such figures with `candidates_in_order`, where their order is that of a
-    first stage. `ties`: by default those of trec_eval for a collection, and order-free for lists, which have no ids.
-    A model is measured by its raw scores, see `reranking.raw_scorer`; other options are those of `evaluate_ranking`.
-    A warning counts judged queries that have no candidates, which count 0. What cannot be measured raises `DataError`
-    at once.
+    data: a `Collection`, or lists of candidates with grades (a group per query)
+    run: the candidates of a collection; `base_ndcg@10`, ... are those of the run itself
+    ties: by default "trec_eval" for a collection, "order_free" for lists, which have no ids
+    candidates_in_order: the lists are ordered as a first stage left them, which gives `base_...`
+
+    Raises `DataError` at once for what cannot be measured.
     """
-    options: dict[str, Any] = {"k": k, "relevant_from": relevant_from, "gains": gains, "resamples": 0}
-    if queries is None and qrels is None and run is None and not hasattr(data, "qrels"):
-        return _evaluator_of_lists(as_pairs(data), candidates_in_order, {**options, "ties": ties or "order_free"})
-    task = as_task(data, queries, qrels, run, depth)
-    options["ties"] = ties or "trec_eval"
-    evaluate_ranking(task.run, task.qrels, **options)  # raises now what it would raise in training
-
-    def evaluate(model: Scorer) -> dict[str, float]:
-        return _shown(evaluate_task(model, task, **options))
-
-    return evaluate
-
-
-def as_task(
-    data: Any,
-    queries: Mapping[str, str] | None = None,
-    qrels: Qrels | None = None,
-    run: Run | None = None,
-    depth: int = 100,
-) -> Task:
-    """A collection and candidates for it, checked; raises `DataError` for ids without a text, of qrels and run.
-
-    Queries of the run that have no judgements are left out; judged ones without candidates are counted in a warning.
-    Where `depth` cuts equal scores, the higher ids stay, as trec_eval orders them, whatever the order of the run's rows
-    (`rerank` keeps the first of the rows).
-    """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-    documents = getattr(data, "documents", data)
-    queries = getattr(data, "queries", None) if queries is None else queries
-    qrels = getattr(data, "qrels", None) if qrels is None else qrels
-    for name, part in {"queries": queries, "qrels": qrels, "run": run}.items():
-        if part is None:
-            what = {"run": "the candidates of a first stage, for example bm25_run(documents, queries)"}.get(name, name)
-            raise DataError(f"reranking a collection needs its documents, queries, qrels and a run; {what} is missing")
-    check_qrels(qrels)
-    check_form(run)
-    check_judged(run or {}, qrels or {})
-    asked = {query: found for query, found in (run or {}).items() if found and query in (qrels or {})}
-    candidates = {query: {name: found[name] for name in ranked(found)[:depth]} for query, found in asked.items()}
-    if not candidates:
-        raise DataError("no query that has judgements has candidates in the run: there is nothing to rerank")
-    candidate_pairs(queries or {}, documents, in_order(candidates), depth)
-    _check_ids(documents, queries or {}, qrels or {}, run or {})
-    if bare := [query for query in qrels or {} if query not in candidates]:
-        warn_at_call(f"{len(bare)} of {len(qrels or {})} judged queries have no candidates and count 0: {some(bare)}")
-    return Task(documents, queries or {}, qrels or {}, candidates)
-
-
-def _check_ids(documents: Any, queries: Mapping[str, str], qrels: Qrels, run: Run) -> None:
-    """Raise `DataError` where queries and relevant documents that are judged or found have no text."""
-    if strange := [query for query in run if query not in queries and query not in qrels]:
+    options: dict[str, Any] = {"k": k, "relevant_from": relevant_from, "gains": gains}
+    options |= {"resamples": 0}
+    if not isinstance(data, Collection):
+        options["ties"] = ties or "order_free"
+        return _evaluator_of_lists(as_pairs(data), candidates_in_order, options)
+    if run is None:
         raise DataError(
-            f"{len(strange)} query ids of the run are not among the {len(queries)} texts given: {some(strange)}"
+            "reranking a collection needs a run: the candidates of a first stage, for example "
+            "bm25_index(collection.documents)(collection.queries)"
         )
-    sought = dict.fromkeys(document for judged in qrels.values() for document, grade in judged.items() if grade > 0)
-    for kind, ids, texts in (("query", qrels, queries), ("relevant document", sought, documents)):
-        if unknown := [name for name in ids if name not in texts]:
-            raise DataError(
-                f"the qrels have {len(unknown)} {kind} ids that are not among the {len(texts)} texts given: "
-                f"{some(unknown)}; add their texts, or take them out"
-            )
-
-
-def evaluate_task(scorer: Scorer, task: Task, **options: Any) -> RankingReport:
-    """The report of a scorer's reranking beside the candidates' own order; `options` go to `evaluate_ranking`."""
-    depth = max(map(len, task.run.values()))
-    reranked = rerank(scorer, task.queries, task.documents, task.run, depth)
-    return evaluate_ranking(reranked, task.qrels, first_stage=task.run, **options)
-
-
-@dataclass(frozen=True, eq=False)
-class CollectionsReport:
-    """A scorer on several collections: the report of each, and the means over collections, which count alike.
-
-    `means`, `first_stage`, `ceiling`: metric to the mean over the collections. `intervals`: metric to the bootstrap
-    interval of `means` at 95 %, of the queries within each collection; empty where none was asked for.
-    """
-
-    reports: dict[str, RankingReport]
-    means: dict[str, float]
-    first_stage: dict[str, float]
-    ceiling: dict[str, float]
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def metrics(self) -> dict[str, float]:
-        """The means by name, the first to select by, then those of the first stage, then those of each collection."""
-        found = {f"mean_{metric}": value for metric, value in self.means.items()}
-        found |= {f"mean_base_{metric}": value for metric, value in self.first_stage.items()}
-        each = ((name, report.metrics()) for name, report in self.reports.items())
-        return found | {f"{name}_{metric}": value for name, own in each for metric, value in own.items()}
-
-    def __str__(self) -> str:
-        first = next(iter(self.means))
-        width = max(22, *map(len, self.reports))
-        lines = [f"{len(self.reports)} collections, {heading(first)}"]
-        lines.append(
-            f"  {'':<{width}}{'queries':>9}{'first stage':>13}{'model':>9}  {'95 % interval':<16}{'ceiling':>9}"
-        )
-        rows: list[tuple[str, Any, dict, dict, dict, dict]] = [
-            (name, own.count, own.baselines[FIRST_STAGE], own.means, own.intervals, own.ceiling)
-            for name, own in self.reports.items()
-        ]
-        rows.append(("mean", "", self.first_stage, self.means, self.intervals, self.ceiling))
-        for name, count, base, means, intervals, ceiling in rows:
-            shown = "{:.3f} to {:.3f}".format(*intervals[first]) if intervals else ""
-            figures = f"{base[first]:>13.3f}{means[first]:>9.3f}  {shown:<16}{ceiling[first]:>9.3f}"
-            lines.append(f"  {name:<{width}}{count:>9}{figures}")
-        return "\n".join(lines)
-
-
-def evaluate_collections(
-    scorer: Scorer,
-    collections: Mapping[str, Sequence[Any]],
-    *,
-    depth: int = 100,
-    resamples: int = 1000,
-    seed: int = 0,
-    **options: Any,
-) -> CollectionsReport:
-    """Rerank and measure several collections: name to `(documents, queries, qrels, run)` or `(collection, run)`.
-
-    `options` go to `evaluate_ranking`. Raises `DataError` naming the collection that cannot be measured.
-    """
-    tasks = _tasks(collections, depth)
-    options |= {"resamples": resamples, "seed": seed}
-    reports = {name: evaluate_task(scorer, task, name=name, **options) for name, task in tasks.items()}
-    every = list(reports.values())
-    return CollectionsReport(
-        reports,
-        _mean_of([report.means for report in every]),
-        _mean_of([report.baselines[FIRST_STAGE] for report in every]),
-        _mean_of([report.ceiling for report in every]),
-        {metric: _interval(every, metric, resamples, seed) for metric in every[0].means if resamples},
-    )
-
-
-def collections_evaluator(collections: Mapping[str, Sequence[Any]], *, depth: int = 100, **options: Any) -> Evaluator:
-    """An evaluator for `train` over several collections: `{"mean_ndcg@10": ..., "name_ndcg@10": ...}` and the like.
-
-    Arguments are those of `evaluate_collections`.
-    """
-    tasks = {name: tuple(task) for name, task in _tasks(collections, depth).items()}
+    candidates = judged_candidates(data, run, depth)
+    options["ties"] = ties or "trec_eval"
+    evaluate_ranking(data.qrels, candidates, **options)  # raises now what it would in training
 
     def evaluate(model: Scorer) -> dict[str, float]:
-        return evaluate_collections(model, tasks, depth=depth, resamples=0, **options).metrics()
+        return _shown(evaluate_reranking(model, data, candidates, **options))
 
     return evaluate
 
 
-def _tasks(collections: Mapping[str, Sequence[Any]], depth: int) -> dict[str, Task]:
-    if not collections:
-        raise DataError("there are no collections to measure")
-    tasks = {}
-    for name, parts in collections.items():
-        if len(parts) not in (2, 4):
-            raise DataError(f"collection {name!r}: expected (documents, queries, qrels, run), got {len(parts)} parts")
-        data, queries, qrels, run = parts if len(parts) == 4 else (parts[0], None, None, parts[1])
-        try:
-            tasks[name] = as_task(data, queries, qrels, run, depth)
-        except DataError as error:
-            raise DataError(f"collection {name!r}: {error}") from error
-    return tasks
+def judged_candidates(collection: Collection, run: Run, depth: int) -> dict[str, dict[str, float]]:
+    """Cut a run to the first `depth` candidates of the queries that have judgements.
+
+    Equal scores are cut by id, as trec_eval orders them; `rerank` keeps the order of the rows.
+    """
+    check_depth(depth, "depth")
+    collection.check(run)
+    asked = {query: found for query, found in run.items() if found and query in collection.qrels}
+    if not asked:
+        raise DataError("no query that has judgements has candidates in the run")
+    if bare := [query for query in collection.qrels if query not in asked]:
+        count = f"{len(bare)} of {len(collection.qrels)} judged queries"
+        warn_at_call(f"{count} have no candidates and count 0: {some(bare)}")
+    return {q: {name: found[name] for name in ranked(found)[:depth]} for q, found in asked.items()}
 
 
-def _mean_of(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {metric: float(np.mean([table[metric] for table in tables])) for metric in tables[0]}
-
-
-def _interval(reports: Sequence[RankingReport], metric: str, resamples: int, seed: int) -> tuple[float, float]:
-    """The bootstrap interval of the mean over collections, queries drawn within each."""
-    rng = np.random.default_rng(seed)
-    means = np.zeros(resamples)
-    for values in (report.values[metric] for report in reports):
-        means += [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means / len(reports), [0.025, 0.975])
-    return float(low), float(high)
+def evaluate_reranking(scorer: Scorer, collection: Collection, candidates: Run, **options: Any) -> RankingReport:
+    """Rerank all candidates and measure them beside their own order."""
+    reranked = rerank(scorer, collection, candidates, max(map(len, candidates.values())))
+    return evaluate_ranking(collection.qrels, reranked, first_stage=candidates, **options)
 
 
 def _shown(report: RankingReport) -> dict[str, float]:
-    """What a run of training logs of a report."""
+    """Pick what a training run logs of a report."""
     own = dict(list(report.means.items())[:SHOWN])
     base = report.baselines.get(FIRST_STAGE, {})
     return own | {f"base_{metric}": base[metric] for metric in own if base}
 
 
 def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -> Evaluator:
-    """The evaluator of groups of candidates: ids are made of the groups' and candidates' numbers."""
+    """Make the evaluator of groups of candidates, whose ids are their numbers."""
     if pairs.labels is None or pairs.labels.ndim != 1:
         raise DataError("ranking needs one grade a candidate: add a column named label or labels, a list a query")
     if len(below := np.flatnonzero(np.asarray(pairs.labels) < 0)):
         row = int(np.searchsorted(pairs.offsets, below[0], side="right")) - 1
-        raise DataError(
-            f"row {row}: the grade of a candidate is {pairs.labels[below[0]]:g}, below 0 ({len(below)} in all); "
-            "grades are 0 or more"
-        )
+        grade = pairs.labels[below[0]]
+        raise DataError(f"row {row}: the grade of a candidate is {grade:g}; grades are 0 or more")
     if pairs.is_pointwise:
         raise DataError(
             f"all {len(pairs)} queries have one candidate, which leaves nothing to rank; "
@@ -273,7 +112,10 @@ def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -
 
     def table(values: Any) -> dict[str, dict[str, float]]:
         numbers = np.asarray(values, dtype=float).tolist()
-        return {str(i): dict(zip(ids[a:b], numbers[a:b], strict=True)) for i, (a, b) in enumerate(bounds)}
+        rows = {}
+        for query, (start, end) in enumerate(bounds):
+            rows[str(query)] = dict(zip(ids[start:end], numbers[start:end], strict=True))
+        return rows
 
     qrels = table(pairs.labels)
     first_stage = table(-np.arange(pairs.num_pairs)) if in_order else None
@@ -282,77 +124,184 @@ def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -
     def evaluate(model: Scorer) -> dict[str, float]:
         scores = score_pairs(raw_scorer(model), pairs.texts)
         if scores.ndim != 1:
-            raise DataError(f"ranking needs one score a pair, the scorer gave scores of shape {scores.shape}")
-        return _shown(evaluate_ranking(table(scores), qrels, first_stage=first_stage, **options))
+            raise DataError(f"ranking needs one score a pair, got scores of shape {scores.shape}")
+        return _shown(evaluate_ranking(qrels, table(scores), first_stage=first_stage, **options))
 
     return evaluate
 
 
-@dataclass(frozen=True)
-class DepthPoint:
-    """What reranking the first `depth` candidates of each query costs, and what it reaches.
+@dataclass(frozen=True, eq=False)
+class CollectionsReport(Report):
+    """Report a scorer on several collections, and the means over collections, which count alike."""
 
-    `pairs`: scored for all queries; `seconds`: for them, at the rate measured. `metrics`: means over the queries;
-    `intervals`: their bootstrap intervals at 95 %; `ceiling`: the means of the best order of the first `depth`.
+    reports: dict[str, RankingReport]
+    means: dict[str, float]
+    first_stage: dict[str, float]  # means over the collections, as the ceiling
+    ceiling: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of the means, 95 %
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the means, the first of which selects, then the first stage's, then each one's."""
+        found = {f"mean_{metric}": value for metric, value in self.means.items()}
+        found |= {f"mean_base_{metric}": value for metric, value in self.first_stage.items()}
+        for name, report in self.reports.items():
+            found |= {f"{name}_{metric}": value for metric, value in report.metrics.items()}
+        return found
+
+    def __str__(self) -> str:
+        first = next(iter(self.means))
+        width = max(22, *map(len, self.reports))
+        head = f"{'queries':>9}{'first stage':>13}{'model':>9}  {'95 % interval':<16}{'ceiling':>9}"
+        lines = [f"{len(self.reports)} collections, {heading(first)}", f"  {'':<{width}}{head}"]
+        rows: list[tuple[Any, ...]] = [
+            (name, own.count, own.baselines[FIRST_STAGE], own) for name, own in self.reports.items()
+        ]
+        for name, count, base, own in [*rows, ("mean", "", self.first_stage, self)]:
+            shown = "{:.3f} to {:.3f}".format(*own.intervals[first]) if own.intervals else ""
+            figures = f"{base[first]:>13.3f}{own.means[first]:>9.3f}  {shown:<16}"
+            lines.append(f"  {name:<{width}}{count:>9}{figures}{own.ceiling[first]:>9.3f}")
+        return "\n".join(lines)
+
+
+def evaluate_collections(
+    scorer: Scorer,
+    collections: Mapping[str, tuple[Collection, Run]],
+    *,
+    depth: int = 100,
+    resamples: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> CollectionsReport:
+    """Rerank and measure several collections, given by name with the candidates of each.
+
+    `options` go to `evaluate_ranking`. For an evaluator of `train`, return the `.metrics` of this
+    report. Raises `DataError` naming the collection that cannot be measured.
     """
+    if not collections:
+        raise DataError("there are no collections to measure")
+    reports = {}
+    options |= {"resamples": resamples, "seed": seed}
+    for name, (collection, run) in collections.items():
+        try:
+            candidates = judged_candidates(collection, run, depth)
+            reports[name] = evaluate_reranking(scorer, collection, candidates, name=name, **options)
+        except DataError as error:
+            raise DataError(f"collection {name!r}: {error}") from error
+    every = list(reports.values())
+    return CollectionsReport(
+        reports,
+        _mean_of([report.means for report in every]),
+        _mean_of([report.baselines[FIRST_STAGE] for report in every]),
+        _mean_of([report.ceiling for report in every]),
+        {metric: _interval(every, metric, resamples, seed) for metric in every[0].means if resamples},
+    )
+
+
+def _mean_of(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {metric: float(np.mean([own[metric] for own in tables])) for metric in tables[0]}
+
+
+def _interval(reports: Sequence[RankingReport], metric: str, resamples: int, seed: int) -> tuple[float, float]:
+    """Bootstrap the mean over collections, with queries drawn within each of them."""
+    rng = np.random.default_rng(seed)
+    means = np.zeros(resamples)
+    for values in (report.values[metric] for report in reports):
+        size = len(values)
+        means += [values[rng.integers(size, size=size)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means / len(reports), [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class DepthPoint(Report):
+    """Say what reranking the first `depth` candidates of each query costs, and what it reaches."""
 
     depth: int
-    pairs: int
-    seconds: float
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    ceiling: dict[str, float] = field(default_factory=dict)
+    pairs: int  # scored for all queries
+    seconds: float  # for these pairs, at the rate measured
+    metrics: dict[str, float]  # means over the queries
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %
+    ceiling: dict[str, float] = field(default_factory=dict)  # of the best order of the first `depth`
 
     def __str__(self) -> str:
         shown = []
         for name, value in self.metrics.items():
-            interval = " ({:.3f} to {:.3f})".format(*self.intervals[name]) if name in self.intervals else ""
+            interval = ""
+            if name in self.intervals:
+                interval = " ({:.3f} to {:.3f})".format(*self.intervals[name])
             best = f", at best {self.ceiling[name]:.3f}" if name in self.ceiling else ""
             shown.append(f"{name} {value:.3f}{interval}{best}")
-        return f"depth {self.depth}: {self.pairs:,} pairs, {self.seconds:.1f} s; {'; '.join(shown)}"
+        cost = f"{self.pairs:,} pairs, {self.seconds:.1f} s"
+        return f"depth {self.depth}: {cost}; {'; '.join(shown)}"
+
+
+@dataclass(frozen=True)
+class DepthCurve(Report):
+    """Hold quality and cost at each depth, as a sequence of points; `metrics` are the deepest's."""
+
+    points: tuple[DepthPoint, ...]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the means at the greatest depth; the first one selects the best model."""
+        return max(self.points, key=lambda point: point.depth).metrics
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.points[at]
+
+    def __iter__(self) -> Iterator[DepthPoint]:
+        return iter(self.points)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.points))
 
 
 def depth_curve(
     scorer: Scorer,
-    queries: Mapping[str, str],
-    documents: Mapping[str, Any],
-    run: Mapping[str, Mapping[str, float]],
-    qrels: Mapping[str, Mapping[str, float]],
+    collection: Collection,
+    run: Run,
     depths: Sequence[int] = (0, 5, 10, 20, 50, 100),
-    k: int = 10,
     *,
-    pairs_at_once: int = PAIRS_AT_ONCE,
+    k: int = 10,
     **options: Any,
-) -> list[DepthPoint]:
-    """Quality and cost of reranking at each of several depths, in their order.
+) -> DepthCurve:
+    """Measure quality and cost of reranking at each of several depths, in their order.
 
-    Scored once, at the greatest depth; smaller ones reuse the scores, and their seconds are their part of the pairs.
-    Only queries with judgements are scored. `options` go to `evaluate_ranking` (`relevant_from`, `gains`,
-    `resamples`, `seed`). Raises what `rerank` and `evaluate_ranking` raise.
+    Pairs are scored once, at the greatest depth, for queries with judgements only; a smaller depth
+    is charged its share of the seconds. `options` go to `evaluate_ranking`.
+
+    Raises `DataError` if the run does not fit the collection, before anything is scored.
     """
     if not depths:
         raise ValueError("there are no depths; give one or more whole numbers")
     for depth in depths:
         check_depth(depth, "a depth", least=0)
-    check_qrels(qrels)
-    check_form(run)
-    check_judged(run, qrels)
+    collection.check(run)
+    qrels = collection.qrels
     candidates = in_order({query: own for query, own in run.items() if query in qrels})
     first_stage = {query: dict(own) for query, own in candidates.items()}
-    evaluate_ranking(first_stage, qrels, k=k, **{**options, "resamples": 0})  # raises before anything is scored
+    only_means = {**options, "k": k, "resamples": 0}
+    evaluate_ranking(qrels, first_stage, **only_means)  # raises before anything is scored
     start = time.perf_counter()
-    scores = score_candidates(scorer, queries, documents, candidates, max(depths), pairs_at_once)
+    scores = score_candidates(scorer, collection, candidates, max(depths))
     seconds = time.perf_counter() - start
     total = sum(map(len, scores.values()))
     grades = {query: _grades(own, qrels[query]) for query, own in candidates.items()}
     points = []
     for depth in depths:
-        reranked = {query: _reordered(own, scores[query][:depth]) for query, own in candidates.items()}
-        best = {query: _reordered(own, grades[query][:depth]) for query, own in candidates.items()}
-        report = evaluate_ranking(reranked, qrels, k=k, **options)
+        ours = {query: reordered(own, scores[query][:depth]) for query, own in candidates.items()}
+        best = {query: reordered(own, grades[query][:depth]) for query, own in candidates.items()}
+        report = evaluate_ranking(qrels, ours, k=k, **options)
+        ceiling = evaluate_ranking(qrels, best, **only_means).means
         pairs = sum(min(depth, len(own)) for own in scores.values())
-        ceiling = evaluate_ranking(best, qrels, k=k, **{**options, "resamples": 0}).means
-        points.append(
-            DepthPoint(depth, pairs, seconds * pairs / max(total, 1), report.means, report.intervals, ceiling)
-        )
-    return points
+        cost = seconds * pairs / max(total, 1)
+        points.append(DepthPoint(depth, pairs, cost, report.means, report.intervals, ceiling))
+    return DepthCurve(tuple(points))
+
+
+def _grades(own: list[tuple[str, float]], judged: Mapping[str, float]) -> np.ndarray:
+    return np.array([float(judged.get(document, 0)) for document, _ in own])

@@ -47,7 +47,7 @@ USUAL_BATCH = 32  # pairs in a batch of the others; ours counts tokens
 TOLERANCE = 1e-3  # raw scores that differ by more are worth a note
 BUSY = 0.5  # load average per core above which something else seems to be running
 Pair = tuple[str, str]
-Scorer = Callable[[list[Pair]], np.ndarray]
+PairScorer = Callable[[list[Pair]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def score_with(side: str, folder: str, device: str, batch_size: int | None, pair
 
 
 @cache
-def _scorer(side: str, folder: str, device: str, batch_size: int | None) -> Scorer:
+def _scorer(side: str, folder: str, device: str, batch_size: int | None) -> PairScorer:
     return SIDES[side].load(folder, device, batch_size)
 
 
@@ -229,7 +229,7 @@ def bench_command(options: argparse.Namespace) -> int:
 class Side(NamedTuple):
     """One way to score pairs: how it loads a folder, and the package whose version is told."""
 
-    load: Callable[[str, str, int | None], Scorer]
+    load: Callable[[str, str, int | None], PairScorer]
     package: str
 
 
@@ -238,12 +238,12 @@ def _why_left_out(package: str) -> str | None:
     return None if there else f"{package} is not installed: pip install {package}"
 
 
-def _kit(folder: str, device: str, batch_size: int | None) -> Scorer:
+def _kit(folder: str, device: str, batch_size: int | None) -> PairScorer:
     options: dict[str, Any] = {"activation_fn": "identity", "show_progress_bar": False}
     return partial(CrossEncoder(folder, device=device).predict, batch_size=batch_size, **options)
 
 
-def _sentence_transformers(folder: str, device: str, batch_size: int | None) -> Scorer:
+def _sentence_transformers(folder: str, device: str, batch_size: int | None) -> PairScorer:
     import torch
     from sentence_transformers import CrossEncoder as Peer
 
@@ -251,7 +251,7 @@ def _sentence_transformers(folder: str, device: str, batch_size: int | None) -> 
     return partial(Peer(folder, device=device).predict, batch_size=batch_size or USUAL_BATCH, **options)
 
 
-def _padded(folder: str, device: str, batch_size: int | None) -> Scorer:
+def _padded(folder: str, device: str, batch_size: int | None) -> PairScorer:
     """Do what a plain loop does: batches in the given order, each padded to its longest pair."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

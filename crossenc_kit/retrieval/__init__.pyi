@@ -1,17 +1,13 @@
 """The public names of the room `retrieval`."""
 
-from .baselines import overlap_run as overlap_run
-from .baselines import random_run as random_run
+from .baselines import random_index as random_index
 from .baselines import word_overlap as word_overlap
 from .baselines import words as words
 from .bm25 import bm25_index as bm25_index
-from .bm25 import bm25_run as bm25_run
-from .bm25 import bm25_scorer as bm25_scorer
 from .bm25 import terms as terms
 from .dense import cosine as cosine
 from .dense import dense_cosine as dense_cosine
 from .dense import dense_index as dense_index
-from .dense import dense_run as dense_run
 from .dense import encoder as encoder
 from .mining import mine_hard_negatives as mine_hard_negatives
 from .negatives import MinedNegatives as MinedNegatives

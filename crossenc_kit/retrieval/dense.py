@@ -1,4 +1,4 @@
-"""retrieval.dense"""
+"""Dense retrieval: a bi-encoder's vectors, the cosine of two texts, and exact search by vectors."""
 
 from __future__ import annotations
 
@@ -13,47 +13,49 @@ from crossenc_kit.data.documents import document_texts, ids_of
 from crossenc_kit.errors import DataError
 from crossenc_kit.models.backbones import explain_missing, find_backbone, quiet_transformers
 from crossenc_kit.models.devices import side_by_side
-from crossenc_kit.retrieval.search import Include, Run, Search, search_with
+from crossenc_kit.retrieval.search import Search, search_with
 
+Encode = Callable[[Sequence[str]], np.ndarray]  # U texts to vectors (U, H)
 BATCH_TOKENS = 1024  # of the encoder: fills the matrix products of a CPU, fits its caches
 TEXTS_AT_ONCE = 8192  # tokenised before they are encoded: bounds memory
 SCORES_AT_ONCE = 1 << 23  # query-document scores held at a time: 32 MiB
 
 
 def dense_cosine(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """The cosine of the two texts' `"minilm"` embeddings, `(N,)` in -1..1: a bi-encoder without training."""
+    """Score pairs by the cosine of their `"minilm"` vectors, `(N,)`: an untrained bi-encoder."""
     return cosine(pairs, encoder("minilm"))
 
 
-def cosine(pairs: Sequence[tuple[str, str]], encode: Callable[[Sequence[str]], np.ndarray]) -> np.ndarray:
-    """The cosine of each pair `(N,)` under `encode`, which maps U texts to unit vectors `(U, H)`."""
+def cosine(pairs: Sequence[tuple[str, str]], encode: Encode) -> np.ndarray:
+    """Score pairs by the cosine `(N,)` of the unit vectors that `encode` gives their texts."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     if not texts:
         return np.zeros(0)
     rows = {text: row for row, text in enumerate(texts)}
-    vectors = encode(texts)
+    vectors = encode(texts)  # (U, H)
     left, right = ([rows[pair[side]] for pair in pairs] for side in (0, 1))
-    return np.clip(np.einsum("nh,nh->n", vectors[left], vectors[right]), -1.0, 1.0)  # rounding goes past 1
+    products = np.einsum("nh,nh->n", vectors[left], vectors[right])
+    return np.clip(products, -1.0, 1.0)  # rounding goes past 1
 
 
 @lru_cache(maxsize=2)
-def encoder(
-    name: str = "minilm", max_length: int = 256, *, int8: bool = False
-) -> Callable[[Sequence[str]], np.ndarray]:
-    """A bi-encoder's `encode`: mean of the last hidden states over tokens, scaled to length 1.
+def encoder(name: str = "minilm", max_length: int = 256, *, int8: bool = False) -> Callable[..., np.ndarray]:
+    """Load a bi-encoder's `encode(texts)`: the mean last hidden state over tokens, of length 1.
 
     Reimers and Gurevych, "Sentence-BERT", 2019. For `"minilm"` these are the vectors of
-    sentence-transformers' all-MiniLM-L6-v2. Texts are encoded in batches of about 1024 tokens, `threads` of them side
-    by side (default: as many as torch uses). `int8`: layers that multiply whole numbers (see quantization.py), for a
-    corpus on a CPU; cosines move by .005 on average, a little also with the batch. Raises `BackboneError` where the
-    weights cannot be had.
+    sentence-transformers' all-MiniLM-L6-v2.
+
+    int8: multiply whole numbers, for a large corpus on a CPU; cosines move by .005 on average
+
+    Raises `BackboneError` if the weights cannot be had.
     """
     from transformers import AutoModel, AutoTokenizer
 
     folder = find_backbone(name).folder
     try:
         with quiet_transformers():
-            tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModel.from_pretrained(folder).eval()
     except OSError as error:
         raise explain_missing(folder, error) from error
     if int8:
@@ -63,18 +65,20 @@ def encoder(
     pad_id = tokenizer.pad_token_id or 0
 
     def encode(texts: Sequence[str], batch_size: int = 64, threads: int | None = None) -> np.ndarray:
-        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)  # (U, H)
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = list(texts[start : start + TEXTS_AT_ONCE])
-            ids = tokenizer(some, truncation=True, max_length=max_length, verbose=False)["input_ids"]
-            vectors[start : start + len(some)] = _encode_ids(model, ids, pad_id, batch_size, threads)
+            options = {"truncation": True, "max_length": max_length, "verbose": False}
+            ids = tokenizer(some, **options)["input_ids"]
+            rows = slice(start, start + len(some))
+            vectors[rows] = _encode_ids(model, ids, pad_id, batch_size, threads)
         return vectors
 
     return encode
 
 
 def _encode_ids(model: Any, ids: list[list[int]], pad_id: int, batch_size: int, threads: int | None) -> np.ndarray:
-    """The vectors `(U, H)` of tokenised texts, in batches of similar length, several side by side."""
+    """Encode tokenised texts as `(U, H)`, in batches of similar length, several side by side."""
     import torch
 
     lengths = np.array([len(row) for row in ids])
@@ -88,11 +92,12 @@ def _encode_ids(model: Any, ids: list[list[int]], pad_id: int, batch_size: int, 
 
 
 def _cut(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Rows from long to short in batches of at most `BATCH_TOKENS` tokens with padding, and `batch_size` rows."""
+    """Cut rows, longest first, into batches of at most `BATCH_TOKENS` and `batch_size` rows."""
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        size = max(1, min(batch_size, BATCH_TOKENS // max(1, int(lengths[order[start]]))))
+        fit = BATCH_TOKENS // max(1, int(lengths[order[start]]))  # with padding
+        size = max(1, min(batch_size, fit))
         batches.append(order[start : start + size])
         start += size
     return batches
@@ -112,30 +117,20 @@ def _encode_batch(model: Any, ids: list[list[int]], pad_id: int) -> np.ndarray:
         return torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
-def dense_run(
-    documents: Mapping[str, Any],
-    queries: Mapping[str, str],
-    k: int = 100,
-    encode: Callable[[Sequence[str]], np.ndarray] | None = None,
-    *,
-    document_vectors: np.ndarray | None = None,
-    include: Include | None = None,
-) -> Run:
-    """The `k` best documents of each query by dense vectors, searched exactly. See `dense_index`."""
-    return dense_index(documents, encode, document_vectors=document_vectors)(queries, k, include)
-
-
 def dense_index(
     documents: Mapping[str, Any],
-    encode: Callable[[Sequence[str]], np.ndarray] | None = None,
+    encode: Encode | None = None,
     *,
     document_vectors: np.ndarray | None = None,
 ) -> Search:
-    """`search(queries, k=100, include=None)` over the documents by the inner product of vectors.
+    """Make a `search(queries, k=100, include=None)` over D documents by inner product of vectors.
 
-    `encode` maps U texts to vectors `(U, H)`; of unit vectors the inner product is the cosine. Default: the kit's
-    `"minilm"` encoder. `document_vectors`: `(D, H)` in the order of the documents, where they are encoded already.
-    Every document is compared, in blocks of queries. Raises `DataError` for vectors of another shape or not finite.
+    Every document is compared, in blocks of queries.
+
+    encode: maps U texts to vectors `(U, H)`; by default the `"minilm"` encoder's unit vectors
+    document_vectors: `(D, H)` in the order of the documents, if they are encoded already
+
+    Raises `DataError` for vectors that have another shape or are not finite.
     """
     documents = document_texts(documents)
     ids = ids_of(documents, "document")
@@ -147,9 +142,10 @@ def dense_index(
         if not texts:
             return
         block = max(1, SCORES_AT_ONCE // len(ids))
-        asked = _check_vectors(encode(texts), len(texts), "queries")
+        asked = _check_vectors(encode(texts), len(texts), "queries")  # (Q, H)
         if asked.shape[1] != vectors.shape[1]:
-            raise DataError(f"the queries' vectors have {asked.shape[1]} values, the documents' {vectors.shape[1]}")
+            sizes = f"{asked.shape[1]} values, the documents' {vectors.shape[1]}"
+            raise DataError(f"the queries' vectors have {sizes}")
         for start in range(0, len(texts), block):
             for scores in asked[start : start + block] @ vectors.T:  # (block, D)
                 yield scores, -math.inf
@@ -163,5 +159,5 @@ def _check_vectors(vectors: Any, count: int, of: str) -> np.ndarray:
         raise DataError(f"the vectors of {count} {of} have shape {vectors.shape}; expected ({count}, H)")
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if wrong.size:
-        raise DataError(f"the vector of row {wrong[0]} of the {of} is not finite ({wrong.size} such rows)")
+        raise DataError(f"the vector of row {wrong[0]} of the {of} is not finite")
     return vectors

@@ -1,9 +1,7 @@
-"""Negatives chosen from candidates: as pairs to train on, drawn anew for each epoch, and in numbers.
+"""Negatives chosen from candidates: as pairs, drawn anew for each epoch, and counted.
 
-Judgements (qrels, `{query id: {document id: grade}}`): which documents are positives, and what was not known.
-
-A grade of 0 or less is a document judged not relevant. A document that a query's judgements lack was not looked at;
-it may be relevant all the same.
+A grade of 0 is a document judged not relevant. A document without a judgement was not looked at, and
+may be relevant all the same: a false negative.
 """
 
 from __future__ import annotations
@@ -15,19 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossenc_kit.data.collection import check_judged, check_qrels
+from crossenc_kit.data.collection import Collection, Qrels, Run, check_judged, check_qrels
 from crossenc_kit.data.documents import check_depth, draws
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError, some
-from crossenc_kit.retrieval.search import Run
 
 SAMPLING = ("top", "random")
 OUTPUTS = ("groups", "lists", "pairs")
-Qrels = Mapping[str, Mapping[str, float]]
+Scores = dict[str, dict[str, float]]  # a run of our own making
 
 
 class Choice(NamedTuple):
-    """How many negatives a query gets, which of its candidates, and in what form: see `mine_hard_negatives`."""
+    """Say how many negatives a query gets, which ones, and in what form."""
 
     num_negatives: int
     sampling: str
@@ -36,62 +33,84 @@ class Choice(NamedTuple):
     seed: int
 
 
+class Known(NamedTuple):
+    """Hold what the judgements say about the queries that have a positive."""
+
+    positives: dict[str, list[str]]
+    excluded: dict[str, set[str]]  # documents that are no negatives
+    without: list[str]  # queries without a positive
+
+
+def what_is_known(collection: Collection, relevant_from: float, negative_grade: float) -> Known:
+    """Read the positives and what is above `negative_grade`, query by query.
+
+    Raises `DataError` if no query has a positive.
+    """
+    if not negative_grade < relevant_from:
+        raise ValueError(f"negative_grade is {negative_grade} and relevant_from {relevant_from}; it must be below")
+    known = Known({}, {}, [])
+    for query in collection.queries:
+        grades = collection.qrels.get(query, {})
+        positives = [document for document, grade in grades.items() if grade >= relevant_from]
+        if positives:
+            known.positives[query] = positives
+            above = {document for document, grade in grades.items() if grade > negative_grade}
+            known.excluded[query] = above
+        else:
+            known.without.append(query)
+    if not known.positives:
+        count = f"none of the {len(collection.queries):,} queries"
+        raise DataError(f"{count} has a document of grade {relevant_from:g} or more")
+    return known
+
+
 @dataclass(frozen=True, eq=False)
 class MinedNegatives:
-    """Negatives of queries, what they were chosen from, and what was dropped; shown in words.
+    """Hold the negatives of queries, what they were chosen from, and what was dropped."""
 
-    `pairs`: to train on, with the tags `query_id` and `document_ids`. `negatives`, `candidates`: runs, the chosen
-    documents and those that they may be chosen from, best first. `positives`: the known answers with their scores, NaN
-    where not known. `statistics`: counts and scores, for JSON.
-    """
-
-    pairs: Pairs
-    negatives: Run
-    candidates: Run
-    positives: Run
-    statistics: dict[str, Any]
+    pairs: Pairs  # to train on, with the tags `query_id` and `document_ids`
+    negatives: Scores  # the chosen documents, best first
+    candidates: Scores  # those that they were chosen from, best first
+    positives: Scores  # the known answers; NaN if their score is not known
+    statistics: dict[str, Any]  # counts and scores, for JSON
     choice: Choice
-    queries: Mapping[str, str] = field(repr=False)
-    documents: Mapping[str, str] = field(repr=False)
+    collection: Collection = field(repr=False)
 
     def __repr__(self) -> str:
-        return "\n".join([f"MinedNegatives: {len(self.pairs):,} groups", *in_words(self.statistics)])
+        lines = [f"MinedNegatives: {len(self.pairs):,} groups", *in_words(self.statistics)]
+        return "\n".join(lines)
 
 
 def negatives_by_epoch(mined: MinedNegatives, seed: int | None = None) -> Callable[[int], Pairs]:
-    """`pairs(epoch)`: the same queries in groups of the same size, with negatives drawn anew from the candidates.
+    """Make `pairs(epoch)`: the same groups, with negatives drawn anew from the candidates.
 
-    Nothing is searched again. A draw is a pure function of (seed, epoch, query id). `seed` is by default that of the
-    mining, whose own random draw is that of epoch 0.
+    Nothing is searched again. A draw is a pure function of (seed, epoch, query id).
+
+    seed: by default that of the mining, whose own random draw is that of epoch 0
     """
-    choice = mined.choice._replace(sampling="random", seed=mined.choice.seed if seed is None else seed)
+    seed = mined.choice.seed if seed is None else seed
+    choice = mined.choice._replace(sampling="random", seed=seed)
 
     def pairs(epoch: int) -> Pairs:
         negatives = choose(mined.candidates, choice, epoch)
         notes = (*mined.pairs.notes, f"negatives drawn for epoch {epoch}")
-        return labelled_pairs(mined.queries, mined.documents, mined.positives, negatives, choice.output, notes)
+        return labelled_pairs(mined.collection, mined.positives, negatives, choice.output, notes)
 
     return pairs
 
 
 def mined_negatives(
-    queries: Mapping[str, str],
-    documents: Mapping[str, str],
+    collection: Collection,
     known: Known,
-    candidates: Run,
-    positives: Run,
+    candidates: Scores,
+    positives: Scores,
     dropped: Mapping[str, int],
     choice: Choice,
-    not_asked: int = 0,
 ) -> MinedNegatives:
-    """Negatives chosen from candidates, with the statistics; raises `DataError` where no query has one.
-
-    `not_asked`: how many queries the run has that are not among the queries.
-    """
-    statistics = count_queries(len(queries), known, candidates, choice)
-    statistics["queries_only_in_run"] = not_asked
+    """Choose negatives from candidates and count; raises `DataError` if no query has one."""
+    statistics = _count_queries(len(collection.queries), known, candidates, choice)
     statistics["candidates_left"] = sum(map(len, candidates.values()))
-    statistics["candidates_dropped"] = {reason: count for reason, count in dropped.items() if count}
+    statistics["candidates_dropped"] = {why: count for why, count in dropped.items() if count}
     notes = tuple(in_words(statistics))
     least = choice.num_negatives if choice.drop_short else 1
     usable = {query: scores for query, scores in candidates.items() if len(scores) >= least}
@@ -99,33 +118,29 @@ def mined_negatives(
         raise DataError(f"no query has a negative: {'; '.join(notes)}")
     negatives = choose(usable, choice)
     positives = {query: positives[query] for query in usable}
-    statistics |= count_scores(positives, negatives)
-    pairs = labelled_pairs(queries, documents, positives, negatives, choice.output, notes)
-    return MinedNegatives(pairs, negatives, usable, positives, statistics, choice, queries, documents)
+    statistics |= _count_scores(positives, negatives)
+    pairs = labelled_pairs(collection, positives, negatives, choice.output, notes)
+    return MinedNegatives(pairs, negatives, usable, positives, statistics, choice, collection)
 
 
-def choose(candidates: Run, choice: Choice, epoch: int = 0) -> Run:
-    """At most `num_negatives` candidates of each query, best first."""
-    chosen: Run = {}
+def choose(candidates: Run, choice: Choice, epoch: int = 0) -> Scores:
+    """Choose at most `num_negatives` candidates of each query, best first."""
+    chosen: Scores = {}
     for query, scores in candidates.items():
         ids = list(scores)
         size = min(choice.num_negatives, len(ids))
         rows: Sequence[int] = range(size)
         if choice.sampling == "random":
-            rows = sorted(draws(choice.seed, epoch, query).choice(len(ids), size, replace=False).tolist())
+            rng = draws(choice.seed, epoch, query)
+            rows = sorted(rng.choice(len(ids), size, replace=False).tolist())
         chosen[query] = {ids[row]: scores[ids[row]] for row in rows}
     return chosen
 
 
 def labelled_pairs(
-    queries: Mapping[str, str],
-    documents: Mapping[str, str],
-    positives: Run,
-    negatives: Run,
-    output: str,
-    notes: tuple[str, ...],
+    collection: Collection, positives: Run, negatives: Run, output: str, notes: tuple[str, ...]
 ) -> Pairs:
-    """(query, document) pairs labelled 1 or 0, in groups of one positive, of all of a query, or of one pair."""
+    """Label (query, document) pairs 1 or 0, in groups of one positive, of all, or of one pair."""
     groups: list[tuple[str, list[str]]] = []
     for query, wrong in negatives.items():
         right = list(positives[query])
@@ -135,218 +150,138 @@ def labelled_pairs(
             groups.append((query, [*right, *wrong]))
         else:
             groups += [(query, [document]) for document in (*right, *wrong)]
+    flat = [(query, document) for query, ids in groups for document in ids]
     sizes = [len(ids) for _, ids in groups]
+    labels = [document in positives[query] for query, document in flat]
     return Pairs(
-        left=[queries[query] for query, ids in groups for _ in ids],
-        right=[documents[document] for _, ids in groups for document in ids],
-        labels=np.array([document in positives[query] for query, ids in groups for document in ids], dtype=np.float32),
+        left=[collection.queries[query] for query, _ in flat],
+        right=[collection.documents[document] for _, document in flat],
+        labels=np.array(labels, dtype=np.float32),
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        tags={"query_id": [query for query, _ in groups], "document_ids": [ids for _, ids in groups]},
+        tags={
+            "query_id": [query for query, _ in groups],
+            "document_ids": [ids for _, ids in groups],
+        },
         notes=notes,
     )
 
 
-def count_queries(queries: int, known: Known, candidates: Run, choice: Choice) -> dict[str, Any]:
-    """Which queries have no positive, no negative, or too few, and how many are left."""
-    none = [query for query, scores in candidates.items() if not scores]
-    short = [query for query, scores in candidates.items() if 0 < len(scores) < choice.num_negatives]
+def _count_queries(queries: int, known: Known, candidates: Run, choice: Choice) -> dict[str, Any]:
+    """Count the queries without a positive, without a negative, or with too few."""
+    none = [query for query, own in candidates.items() if not own]
+    short = [query for query, own in candidates.items() if 0 < len(own) < choice.num_negatives]
+    lost = len(none) + (len(short) if choice.drop_short else 0)
     return {
         "queries": queries,
-        "queries_mined": len(candidates) - len(none) - (len(short) if choice.drop_short else 0),
+        "queries_mined": len(candidates) - lost,
         "queries_without_positive": known.without,
         "queries_without_negative": none,
         "queries_short": short,
-        "queries_only_judged": len(known.strangers),
-        "judged_without_text": known.absent,
-        "grades_below_zero": known.below_zero,
         **choice._asdict(),
     }
 
 
-def count_scores(positives: Run, negatives: Run) -> dict[str, Any]:
-    """Scores of positives and of negatives, and by how much each positive is above each negative of its query."""
-    of_positives, of_negatives, margins = [], [], []
-    for query, scores in negatives.items():
-        right = [score for score in positives[query].values() if not math.isnan(score)]
-        wrong = [score for score in scores.values() if not math.isnan(score)]
-        of_positives += right
-        of_negatives += wrong
-        margins += [positive - negative for positive in right for negative in wrong]
-    everything = sum(len(positives[query]) for query in negatives)
+def _count_scores(positives: Run, negatives: Run) -> dict[str, Any]:
+    """Summarise the scores of positives and negatives, and how far apart they are in a query."""
+    right, wrong, margins, unknown = [], [], [], 0
+    for query, own in negatives.items():
+        above = [score for score in positives[query].values() if not math.isnan(score)]
+        below = [score for score in own.values() if not math.isnan(score)]
+        unknown += len(positives[query]) - len(above)
+        right += above
+        wrong += below
+        margins += [positive - negative for positive in above for negative in below]
     return {
-        "positives_without_score": everything - len(of_positives),
-        "positive_scores": summary(of_positives),
-        "negative_scores": summary(of_negatives),
-        "margins": summary(margins),
+        "positives_without_score": unknown,
+        "positive_scores": _summary(right),
+        "negative_scores": _summary(wrong),
+        "margins": _summary(margins),
     }
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Count, mean, median, least and most; of no values, the count."""
+def _summary(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {"count": 0}
-    mean, median = float(np.mean(values)), float(np.median(values))
-    return {"count": len(values), "mean": mean, "median": median, "least": min(values), "most": max(values)}
+    found = {"count": len(values), "mean": float(np.mean(values))}
+    return {**found, "median": float(np.median(values)), "least": min(values), "most": max(values)}
 
 
 def in_words(statistics: Mapping[str, Any]) -> Iterable[str]:
-    """The statistics, a line each."""
-    wanted = statistics["num_negatives"]
-    yield f"{statistics['queries_mined']:,} of {statistics['queries']:,} queries, {wanted} negatives each"
+    """Say the statistics in words, a line each."""
+    wanted, mined = statistics["num_negatives"], statistics["queries_mined"]
+    yield f"{mined:,} of {statistics['queries']:,} queries, {wanted} negatives each"
+    fate = "left out" if statistics["drop_short"] else "kept with what there is"
     for name, fact in (
         ("queries_without_positive", "no positive, left out"),
         ("queries_without_negative", "no negative, left out"),
-        ("queries_short", f"fewer negatives, {'left out' if statistics['drop_short'] else 'kept with what there is'}"),
+        ("queries_short", f"fewer negatives, {fate}"),
     ):
-        ids = statistics[name]
-        if ids:
+        if ids := statistics[name]:
             yield f"queries with {fact}: {len(ids):,} ({some(ids)})"
-    for name, fact in (
-        ("queries_only_judged", "queries of the judgements that are not among the queries"),
-        ("queries_only_in_run", "queries of the run that are not among the queries"),
-        ("judged_without_text", "judged documents, no positives, that are not among the documents"),
-        ("grades_below_zero", "grades below 0, taken as not relevant"),
-    ):
-        if statistics[name]:
-            yield f"{fact}: {statistics[name]:,}"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in statistics["candidates_dropped"].items())
-    yield f"{statistics['candidates_left']:,} candidates; dropped: {reasons or 'none'}"
+    reasons = [f"{why} {count:,}" for why, count in statistics["candidates_dropped"].items()]
+    left = f"{statistics['candidates_left']:,} candidates"
+    yield f"{left}; dropped: {', '.join(reasons) or 'none'}"
     for name in ("positive_scores", "negative_scores", "margins"):
         row = statistics.get(name, {"count": 0})
         if row["count"]:
-            spread = f"mean {row['mean']:.3f}, median {row['median']:.3f}, {row['least']:.3f} to {row['most']:.3f}"
-            yield f"{name.replace('_', ' ')}: {spread}"
+            middle = f"mean {row['mean']:.3f}, median {row['median']:.3f}"
+            yield f"{name.replace('_', ' ')}: {middle}, {row['least']:.3f} to {row['most']:.3f}"
 
 
 class FalseNegativeRate(NamedTuple):
-    """How many of some negatives are relevant: `rate` of the judged ones, `at_least` of all of them.
+    """Say how many negatives are relevant after all."""
 
-    `false` of the `judged` of `negatives` documents are relevant. `rate` is NaN where none was judged.
-    """
-
-    rate: float
-    at_least: float
+    rate: float  # of those that were judged; NaN if none was
+    at_least: float  # of all of them
     false: int
     judged: int
     negatives: int
 
 
 def false_negative_rate(
-    negatives: Mapping[str, Iterable[str]], qrels: Qrels, *, hidden: Qrels | None = None, positive_grade: float = 1
+    negatives: Mapping[str, Iterable[str]],
+    qrels: Qrels,
+    *,
+    hidden: Qrels | None = None,
+    relevant_from: float = 1,
 ) -> FalseNegativeRate:
-    """How many of the negatives `{query id: document ids}` (a run is one) are relevant after all.
+    """Count how many of the negatives `{query id: document ids}` (or a run) are relevant after all.
 
-    A judgement is that of `qrels`, or of `hidden` where it has one: the judgements that were kept from the mining
-    (see `hide_positives`). Relevant is a grade of at least `positive_grade`. A document without judgement counts as
-    not relevant in `at_least`, and not at all in `rate`; one of a grade below 0 is judged, as not relevant. Scores of
-    the negatives are not looked at. Raises `DataError` where there are no negatives, none of their queries has
-    judgements, and for judgements that are none.
+    hidden: judgements that were kept from the mining (see `hide_positives`), and that go first
+
+    Raises `DataError` if there are no negatives, or none of their queries has judgements.
     """
-    check_qrels(qrels)
     judgements = {query: dict(grades) for query, grades in qrels.items()}
-    if hidden is not None and hidden != {}:
-        check_qrels(hidden, "the hidden qrels")
-        for query, grades in hidden.items():
-            judgements.setdefault(query, {}).update(grades)
-    if not isinstance(negatives, Mapping):
-        raise DataError(f"expected the negatives as {{query id: document ids}}, got {type(negatives).__name__}")
+    for query, grades in (hidden or {}).items():
+        judgements.setdefault(query, {}).update(grades)
     false = judged = count = 0
     for query, documents in negatives.items():
-        if isinstance(documents, str) or not isinstance(documents, Iterable):
-            raise DataError(f"the negatives of query {query!r}: expected document ids, got {documents!r}")
         grades = judgements.get(query, {})
         for document in documents:
-            if not isinstance(document, str):
-                raise DataError(f"the negatives of query {query!r}: the document id {document!r} is no string")
             count += 1
             judged += document in grades
-            false += grades.get(document, 0) >= positive_grade
+            false += grades.get(document, 0) >= relevant_from
     if not count:
         raise DataError("there are no negatives to look at")
-    check_judged(negatives, judgements, "the negatives")  # type: ignore[arg-type]  # of both, only the queries count
-    return FalseNegativeRate(false / judged if judged else math.nan, false / count, false, judged, count)
+    check_judged(negatives, judgements, "the negatives")  # type: ignore[arg-type]  # only queries
+    rate = false / judged if judged else math.nan
+    return FalseNegativeRate(rate, false / count, false, judged, count)
 
 
-def hide_positives(
-    qrels: Qrels, keep: int = 1, *, positive_grade: float = 1, seed: int = 0
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """The judgements with only `keep` positives a query, and the judgements hidden by that: (visible, hidden).
+def hide_positives(qrels: Qrels, keep: int = 1, *, relevant_from: float = 1, seed: int = 0) -> tuple[Scores, Scores]:
+    """Hide all but `keep` positives of each query: (visible, hidden) judgements.
 
-    So judged data looks like data where one answer is known. Of each query, `keep` documents of grade
-    `positive_grade` or more are drawn; those, and the documents of grade 0 or less, stay visible. A draw depends on
-    the seed and the query's id alone. Raises `ValueError` for `keep` below 1, `DataError` for what are no judgements.
+    So judged data looks like data for which one answer is known. Documents of grade 0 or less stay
+    visible. A draw depends on the seed and the query's id alone.
     """
     check_depth(keep, "keep")
     check_qrels(qrels)
-    visible: dict[str, dict[str, float]] = {}
-    hidden: dict[str, dict[str, float]] = {}
+    visible, hidden = {}, {}
     for query, grades in qrels.items():
-        positives = [document for document, grade in grades.items() if grade >= positive_grade]
+        positives = [document for document, grade in grades.items() if grade >= relevant_from]
         order = draws(seed, query).permutation(len(positives))[:keep]
         kept = {positives[at] for at in order}
         seen = {document for document, grade in grades.items() if grade <= 0 or document in kept}
-        visible[query] = {document: grade for document, grade in grades.items() if document in seen}
-        hidden[query] = {document: grade for document, grade in grades.items() if document not in seen}
+        visible[query] = {d: grade for d, grade in grades.items() if d in seen}
+        hidden[query] = {d: grade for d, grade in grades.items() if d not in seen}
     return visible, hidden
-
-
-class Known(NamedTuple):
-    """What judgements say: `positives` of each query that has one, and all documents that are no `negatives`.
-
-    `without`: the queries that have no positive. `strangers`: the queries of the judgements that there are no texts of.
-    `absent`: how many judged documents, none of them a positive, there are no texts of; `below_zero`: how many grades
-    of the queries are below 0, which count as 0 does: not relevant.
-    """
-
-    positives: dict[str, list[str]]
-    excluded: dict[str, set[str]]
-    without: list[str]
-    strangers: list[str]
-    absent: int = 0
-    below_zero: int = 0
-
-
-def what_is_known(
-    queries: Mapping[str, str],
-    documents: Mapping[str, str],
-    qrels: Qrels,
-    positive_grade: float = 1,
-    negative_grade: float = 0,
-) -> Known:
-    """The positives (grade of at least `positive_grade`) and what is above `negative_grade`, query by query.
-
-    Raises `DataError` for a grade that is no finite number, a positive that is not among the documents, and where no
-    query has a positive.
-    """
-    if isinstance(qrels, Mapping) and not qrels:
-        raise DataError("the qrels are empty: no query has a positive")
-    check_qrels(qrels)
-    if not negative_grade < positive_grade:
-        raise ValueError(f"negative_grade is {negative_grade} and positive_grade {positive_grade}; it must be below")
-    known = Known({}, {}, [], [query for query in qrels if query not in queries])
-    missing = []
-    absent = below_zero = 0
-    for query in queries:
-        grades = qrels.get(query, {})
-        absent += sum(document not in documents for document, grade in grades.items() if grade < positive_grade)
-        below_zero += sum(grade < 0 for grade in grades.values())
-        positives = [document for document, grade in grades.items() if grade >= positive_grade]
-        missing += [(query, document) for document in positives if document not in documents]
-        if positives:
-            known.positives[query] = positives
-            known.excluded[query] = {document for document, grade in grades.items() if grade > negative_grade}
-        else:
-            known.without.append(query)
-    if missing:
-        query, document = missing[0]
-        raise DataError(
-            f"{len(missing):,} positives are not among the documents, the first {document!r} of query {query!r}; "
-            "add their texts, or take them out of the judgements"
-        )
-    if not known.positives:
-        judged, asked = (next(iter(ids), None) for ids in (qrels, queries))
-        raise DataError(
-            f"none of the {len(queries):,} queries has a document of grade {positive_grade:g} or more; "
-            f"the judgements have ids such as {judged!r}, the queries {asked!r}"
-        )
-    return known._replace(absent=absent, below_zero=below_zero)

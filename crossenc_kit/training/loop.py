@@ -25,6 +25,7 @@ from crossenc_kit.history import History
 from crossenc_kit.jobs import StopRequest, lock, stop_signals, write_status
 from crossenc_kit.losses.loss import Loss
 from crossenc_kit.models.cross_encoder import CrossEncoder
+from crossenc_kit.scorers import Evaluator
 from crossenc_kit.training.batches import MicroBatch, mean_loss, seed_generators
 from crossenc_kit.training.config import TrainingConfig
 from crossenc_kit.training.optimization import adamw, set_rate
@@ -34,8 +35,6 @@ from crossenc_kit.training.setup import Run, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Evaluator = Callable[[CrossEncoder], Mapping[str, float] | float]
 
 
 @dataclass(frozen=True)

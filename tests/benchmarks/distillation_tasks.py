@@ -16,7 +16,7 @@ from crossenc_kit.distillation.augmentation import join_pairs, label_pairs, samp
 from crossenc_kit.distillation.teachers import with_teacher_scores
 from crossenc_kit.evaluation.comparison import randomisation_test
 from crossenc_kit.evaluation.metrics import bootstrap_interval, pearson, ranks, spearman
-from crossenc_kit.evaluation.ranking_metrics import measure_run
+from crossenc_kit.evaluation.ranking import evaluate_ranking
 from crossenc_kit.inference.score_store import cached_scores
 from crossenc_kit.retrieval.reranking import rerank
 
@@ -70,7 +70,7 @@ class Reranking:
             return model.predict(pairs, **RAW)
 
         return {
-            name: rerank(scorer, collection.queries, collection.documents, candidates, 1000)
+            name: rerank(scorer, collection, candidates, 1000)
             for name, (collection, candidates, *_) in self.tests.items()
         }
 
@@ -97,20 +97,18 @@ class Reranking:
         for name, run in scored.items():
             collection, _, metric, relevant = self.tests[name]
             names = list(dict.fromkeys([metric, "ndcg@10", "mrr@10", "map"]))
-            values = measure_run(run, collection.qrels, names, relevant_from=relevant)
-            found[name] = {key: float(value.mean()) for key, value in values.items()}
+            means = evaluate_ranking(collection.qrels, run, relevant_from=relevant, resamples=0).means
+            found[name] = {key: means[key] for key in names}
         return found
 
     def compare(self, systems: Mapping[str, list[Any]]) -> dict[str, Any]:
         """Each test: means over queries of the means over seeds, with intervals; all pairs of systems, paired."""
         found = {}
         for name, (collection, _, metric, relevant) in self.tests.items():
+            options = {"relevant_from": relevant, "resamples": 0}
             own = {
                 system: np.mean(
-                    [
-                        measure_run(run[name], collection.qrels, [metric], relevant_from=relevant)[metric]
-                        for run in scored
-                    ],
+                    [evaluate_ranking(collection.qrels, run[name], **options).values[metric] for run in scored],
                     axis=0,
                 )
                 for system, scored in systems.items()

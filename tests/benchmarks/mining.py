@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from crossenc_kit import bm25_index, dense_index, mine_hard_negatives, negatives_by_epoch, read_ranking
+from crossenc_kit import Collection, bm25_index, dense_index, mine_hard_negatives, negatives_by_epoch, read_ranking
 from crossenc_kit.history import provenance
 from crossenc_kit.retrieval.dense import encoder
 
@@ -63,7 +63,9 @@ def measure(index: Callable[[], Any], queries: Any, documents: Any, qrels: Any, 
         warnings.simplefilter("ignore")  # queries that found nothing
         search = index()
         clock.append(time.perf_counter())
-        mined = mine_hard_negatives(queries, documents, qrels, first_stage=search, num_negatives=num_negatives)
+        mined = mine_hard_negatives(
+            Collection(queries, documents, qrels), first_stage=search, num_negatives=num_negatives
+        )
         clock.append(time.perf_counter())
     negatives_by_epoch(mined)(1)
     clock.append(time.perf_counter())

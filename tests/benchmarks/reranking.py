@@ -39,9 +39,9 @@ from crossenc_kit.data.trec import read_run, write_run
 from crossenc_kit.distillation.ensembles import ensemble
 from crossenc_kit.evaluation.comparison import randomisation_test
 from crossenc_kit.evaluation.metrics import bootstrap_interval
-from crossenc_kit.evaluation.ranking_metrics import measure_run
+from crossenc_kit.evaluation.ranking import evaluate_ranking
 from crossenc_kit.lab.records import write_result
-from crossenc_kit.retrieval.bm25 import bm25_scorer
+from crossenc_kit.retrieval.bm25 import bm25_index
 from crossenc_kit.retrieval.reranking import rerank
 
 NOTEBOOK = "04_msmarco_reranking"
@@ -115,16 +115,19 @@ def msmarco_tests(data_dir: Path) -> dict[str, tuple[Any, Run, str, int]]:
 def wikiqa_tests(data_dir: Path) -> dict[str, tuple[Any, Run, str, int]]:
     """All sentences of an article, in the order of BM25 with the words' statistics of the test split's articles."""
     wiki = read_ranking(data_dir / "rerank_wikiqa", "test")
-    judged = {query: dict.fromkeys(own, 0.0) for query, own in wiki.qrels.items()}
+    judged = {query: list(own) for query, own in wiki.qrels.items()}
     own = {document: wiki.documents[document] for judgements in wiki.qrels.values() for document in judgements}
-    return {"wikiqa": (wiki, rerank(bm25_scorer(own), wiki.queries, wiki.documents, judged, 1000), "map", 1)}
+    queries = {query: wiki.queries[query] for query in judged}
+    found = bm25_index(own)(queries, 1, include=judged)
+    run = {query: {document: found[query][document] for document in own} for query, own in judged.items()}
+    return {"wikiqa": (wiki, run, "map", 1)}
 
 
 def msmarco_lists(settings: argparse.Namespace, seed: int) -> Pairs:
     """A marked passage and mined ones of each query, then lists of the graded queries: one of grade 2 or 3, others."""
     marco = read_ranking(settings.data_dir / "rerank_msmarco", "train")
     wanted = {"num_negatives": settings.negatives, "range_max": 50, "sampling": "random", "seed": seed}
-    mined = mine_hard_negatives(marco.queries, marco.documents, marco.qrels, drop_short=True, **wanted)
+    mined = mine_hard_negatives(marco, drop_short=True, **wanted)
     print(mined, file=sys.stderr)
     graded = read_ranking(settings.data_dir / "rerank_trecdl23", "train")
     rng = np.random.default_rng(seed)
@@ -214,7 +217,7 @@ def ranked_by(side: str, seed: int, tests: Mapping[str, Any], settings: argparse
         print(f"{settings.task}, seed {seed}: {side} on {lists!r}", file=sys.stderr, flush=True)
         scorer, minutes = SIDES[side](lists, settings, seed)
         for name, (collection, candidates, *_) in tests.items():
-            write_run(files[name], rerank(scorer, collection.queries, collection.documents, candidates, 1000), side)
+            write_run(files[name], rerank(scorer, collection, candidates, 1000), side)
         times.write_text(json.dumps({**minutes, "lists": len(lists), "pairs": lists.num_pairs}))
     return {"times": json.loads(times.read_text()), **{name: read_run(path) for name, path in files.items()}}
 
@@ -230,7 +233,7 @@ def cosine_runs(tests: Mapping[str, Any], settings: argparse.Namespace) -> dict[
     for test, (collection, candidates, *_) in tests.items():
         path = settings.runs / f"{settings.task}-cosine-{test}.trec"
         if not path.is_file():
-            write_run(path, rerank(dense_cosine, collection.queries, collection.documents, candidates, 1000), "cosine")
+            write_run(path, rerank(dense_cosine, collection, candidates, 1000), "cosine")
         found[test] = read_run(path)
     return found
 
@@ -244,7 +247,7 @@ def report(systems: Any, baselines: Any, tests: Mapping[str, Any], settings: arg
     for test, (collection, _, metric, relevant) in tests.items():
 
         def values(run: Run, qrels: Any = collection.qrels, metric: str = metric, least: int = relevant) -> np.ndarray:
-            return measure_run(run, qrels, [metric], relevant_from=least)[metric]
+            return evaluate_ranking(qrels, run, relevant_from=least, resamples=0).values[metric]
 
         own = {name: values(runs[test]) for name, runs in baselines.items()}
         for side, seeds in systems.items():
@@ -292,8 +295,9 @@ def record(settings: argparse.Namespace, seed: int, systems: Any, tests: Mapping
         metrics[side] = {key: value for key, value in seeds[seed]["times"].items() if "minutes" in key}
         for test, (collection, _, metric, relevant) in tests.items():
             names = list(dict.fromkeys([metric, "ndcg@10", "mrr@10", "map"]))
-            measured = measure_run(seeds[seed][test], collection.qrels, names, relevant_from=relevant)
-            metrics[side][test] = {name: float(values.mean()) for name, values in measured.items()}
+            run, options = seeds[seed][test], {"relevant_from": relevant, "resamples": 0}
+            means = evaluate_ranking(collection.qrels, run, **options).means
+            metrics[side][test] = {name: means[name] for name in names}
     names = ("task", "model", "loss", "mean_over", "labels", "epochs", "batch_size", "negatives", "learning_rate")
     lists = next(iter(there.values()))[seed]["times"]["lists"]
     command = f"python tests/benchmarks/reranking.py {settings.task} --data-dir DATA --runs RUNS --seeds {seed}"

@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossenc_kit.evaluation.comparison import mcnemar, randomisation_test
+from crossenc_kit.data import Pairs
+from crossenc_kit.errors import DataError
+from crossenc_kit.evaluation import compare_classifiers, evaluate_classification, mcnemar, randomisation_test
 
 BOTH = pytest.mark.parametrize("test", [randomisation_test, mcnemar])
 MARKS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
@@ -174,27 +177,106 @@ class TestMcNemar:
         assert mcnemar(*columns).p == pytest.approx(randomisation_test(*columns))
 
 
-class TestErrors:
-    @BOTH
-    @pytest.mark.parametrize(
-        ("ours", "theirs", "message"),
-        [
-            ([1, np.nan], [0, 1], r"^row 1: ours is nan; expected a finite number$"),
-            ([1, 0], [0, np.inf], r"^row 1: theirs is inf; expected a finite number$"),
-            ([1, 0, 1], [0, 1], r"^3 of ours and 2 of theirs; expected the same items$"),
-            ([[1, 0]], [[0, 1]], r"^ours has shape \(1, 2\) of int64; expected one (value|mark) an item, \(N,\)$"),
-            ([1, 0], ["a", "b"], r"^theirs has shape \(2,\) of <U1; expected one (value|mark) an item"),
-            ([], [], r"^there are no items to compare$"),
-        ],
-    )
-    def test_columns(self, test, ours, theirs, message):
-        with pytest.raises(ValueError, match=message):
-            test(ours, theirs)
+@BOTH
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        ([1, np.nan], [0, 1], "must be finite numbers"),
+        ([1, 0, 1], [0, 1], r"ours has shape \(3,\) and theirs \(2,\)"),
+        ([[1, 0]], [[0, 1]], r"ours has shape \(1, 2\)"),
+        ([], [], r"ours has shape \(0,\)"),
+    ],
+)
+def test_columns_that_cannot_be_compared(test, ours, theirs, message):
+    with pytest.raises(ValueError, match=message):
+        test(ours, theirs)
 
-    def test_marks_and_resamples(self):
-        with pytest.raises(ValueError, match=r"^row 1: theirs is 0\.5; expected 1 for right or 0 for wrong$"):
-            mcnemar([1, 0], [0, 0.5])
-        with pytest.raises(ValueError, match=r"^row 0: ours is 2; expected 1 for right"):
-            mcnemar([2, 0], [0, 1])
-        with pytest.raises(ValueError, match="resamples must be at least 1, got 0"):
-            randomisation_test([1, 2], [0, 0], resamples=0)
+
+def test_no_resamples():
+    with pytest.raises(ValueError, match="resamples must be at least 1, got 0"):
+        randomisation_test([1, 2], [0, 0], resamples=0)
+
+
+def evaluate(scores, labels, **options):
+    """Report a scorer that answers `scores`."""
+    pairs = Pairs([f"l{i}" for i in range(len(labels))], ["r"] * len(labels), np.asarray(labels))
+    return evaluate_classification(lambda texts: np.asarray(scores, float), pairs, **options)
+
+
+def random_classes(size):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=size)
+    return 2 * np.eye(3)[labels] + rng.normal(size=(size, 3)), labels
+
+
+class TestClassifiers:
+    def two(self, size=200):
+        logits, labels = random_classes(size)
+        noisy = logits + 2 * np.random.default_rng(9).normal(size=logits.shape)
+        return evaluate(logits, labels, name="ours", resamples=0), evaluate(noisy, labels, name="noisy", resamples=0)
+
+    def test_by_hand(self):
+        # ours is right in rows 0, 1, 2, theirs in row 3: 3 against 1 are told apart by chance in 10 of 16 tosses
+        right = [[9, 0], [9, 0], [0, 9], [9, 0]]
+        ours = evaluate(right, [0, 0, 1, 1], name="a", resamples=0)
+        theirs = evaluate([row[::-1] for row in right], [0, 0, 1, 1], name="b", resamples=0)
+        found = compare_classifiers(ours, theirs, resamples=500)
+        assert (found.names, found.count, found.means) == (("a", "b"), 4, (0.75, 0.25))
+        assert found.difference == 0.5
+        assert found.p == pytest.approx(10 / 16)
+        assert (found.wins, found.ties, found.losses) == (3, 0, 1)
+        assert found.mcnemar == pytest.approx(10 / 16)
+
+    def test_against_scipy(self):
+        ours, theirs = self.two()
+        found = compare_classifiers(ours, theirs, resamples=4000)
+        only = int(np.sum(ours.correct() & ~theirs.correct())), int(np.sum(theirs.correct() & ~ours.correct()))
+        assert (found.wins, found.losses) == only
+        assert found.mcnemar == pytest.approx(scipy.stats.binomtest(only[0], sum(only)).pvalue)
+        columns = ours.correct().astype(float), theirs.correct().astype(float)
+        theirs_p = scipy.stats.permutation_test(
+            columns,
+            lambda a, b, axis: np.mean(a - b, axis=axis),
+            permutation_type="samples",
+            n_resamples=4000,
+            vectorized=True,
+            rng=1,
+        ).pvalue
+        assert found.p == pytest.approx(theirs_p, abs=5e-3)
+        interval = scipy.stats.bootstrap(
+            columns, lambda a, b, axis: np.mean(a - b, axis=axis), paired=True, method="percentile", rng=1
+        ).confidence_interval
+        assert found.interval == pytest.approx(tuple(interval), abs=0.01)
+        assert 0 < found.interval[0] < found.difference < found.interval[1]
+
+    @settings(max_examples=30)
+    @given(st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=12).filter(lambda r: len({*r}) > 1))
+    def test_turned_round_it_says_the_opposite(self, rows):
+        first, second, labels = np.array(rows).T
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            a, b = (evaluate(np.eye(2)[guess], labels, resamples=0) for guess in (first, second))
+        there, back = compare_classifiers(a, b, resamples=50), compare_classifiers(b, a, resamples=50)
+        assert there.difference == -back.difference
+        assert there.p == back.p
+        assert (there.wins, there.losses, there.mcnemar) == (back.losses, back.wins, back.mcnemar)
+        assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]))
+
+    def test_in_words_and_as_metrics(self):
+        found = compare_classifiers(*self.two(), resamples=300)
+        title, accuracies, difference, test, mcnemar, counts = str(found).splitlines()
+        (ours, theirs), (low, high) = found.means, found.interval
+        assert title == "ours against noisy: 200 pairs"
+        assert accuracies.split() == f"accuracy {ours:.3f} against {theirs:.3f}".split()
+        assert f"{found.difference:+.3f}, {low:+.3f} to {high:+.3f}" in difference
+        assert test.endswith(f"p = {found.p:.3g}")
+        assert mcnemar == f"  McNemar's test      p = {found.mcnemar:.3g}"
+        assert counts == f"  pairs               {found.wins} better, {found.ties} equal, {found.losses} worse"
+        assert next(iter(found.metrics.items())) == ("difference", found.difference)
+        assert found.to_dict()["differences"] == found.differences.tolist()
+
+    def test_other_pairs_are_refused(self):
+        ours, theirs = self.two()
+        for other in (self.two(100)[0], evaluate(theirs.scores, theirs.labels[::-1], resamples=0)):
+            with pytest.raises(DataError, match=r"they are not the same; evaluate both on the same pairs"):
+                compare_classifiers(ours, other)

@@ -256,8 +256,8 @@ class TestSlices:
             error_slices(a_classification([1, 1]), data, by=["topic"])
         with pytest.raises(DataError, match="column 'kind' has another value for each pair"):
             error_slices(a_classification([1, 1]), data, by=["kind"])
-        with pytest.raises(DataError, match="the report is of 3 pairs, the data have 2"):
+        with pytest.raises(DataError, match="the 2 pairs or their labels are not those of the report, which has 3"):
             error_slices(a_classification([1, 1, 1]), data)
         other = SimpleNamespace(count=2, labels=np.array([0, 1]), correct=lambda: np.ones(2, bool))
-        with pytest.raises(DataError, match="the labels of the data are not those of the report"):
+        with pytest.raises(DataError, match="the 2 pairs or their labels are not those of the report, which has 2"):
             error_slices(other, data)

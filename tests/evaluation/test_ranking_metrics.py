@@ -223,8 +223,8 @@ class TestErrors:
             ([], [], r"scores have shape \(0,\) and grades \(0,\); expected"),
             ([[1, 2]], [[1, 0]], r"scores have shape \(1, 2\) and grades \(1, 2\); expected"),
             (0.5, 1, r"scores have shape \(\) and grades \(\); expected"),
-            ([1, math.nan, math.inf], [1, 0, 0], r"^candidate 1: the score is nan; rankings need finite numbers$"),
-            ([1, 2], [1, math.inf], r"^candidate 1: the grade is inf; rankings need finite numbers$"),
+            ([1, math.nan, math.inf], [1, 0, 0], r"^candidate 1: the score is nan, not a finite number$"),
+            ([1, 2], [1, math.inf], r"^candidate 1: the grade is inf, not a finite number$"),
         ],
     )
     def test_candidates_that_cannot_be_ranked(self, metric, scores, grades, message):
@@ -244,31 +244,11 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"^candidate 1: the score is nan"):
             metric([1, math.nan], [0, 1], 1)
 
-    @pytest.mark.parametrize("threshold", [0, -1, math.nan])
-    def test_what_nobody_judged_is_not_relevant(self, threshold):
-        for metric in (recall_at, precision_at, success_at, reciprocal_rank):
-            with pytest.raises(ValueError, match=r"^relevant_from must be above 0, the grade of what nobody judged"):
-                metric([1, 2], [0, 1], 1, relevant_from=threshold)
-        with pytest.raises(ValueError, match="relevant_from must be above 0"):
-            average_precision_of([1, 2], [0, 1], relevant_from=threshold)
-
     def test_gains_that_there_are_not(self):
         with pytest.raises(ValueError, match=r"^gains must be one of linear, exponential; got 'exp'$"):
             ndcg([1], [1], gains="exp")
-        with pytest.raises(ValueError, match=r"^the grade 1100 has no exponential gain: 2\^grade is too large"):
+        with pytest.raises(ValueError, match=r"^2\^grade is too large for the grade 1100"):
             ndcg([1], [1100], gains="exponential")
-
-    def test_candidates_that_are_not_among_the_judged(self):
-        message = r"^grade 2 is there 2 times among the candidates, but 1 times in judged, which holds"
-        for metric in (ndcg, average_precision_of):
-            with pytest.raises(ValueError, match=message):
-                metric([1, 2, 3], [2, 2, 0], judged=[2, 1, 0])
-        with pytest.raises(ValueError, match=message):
-            recall_at([1, 2, 3], [2, 2, 0], 1, judged=[2])
-        with pytest.raises(ValueError, match=r"^judged has shape \(1, 1\); expected the finite grades of all judged"):
-            ndcg([1], [1], judged=[[1]])
-        with pytest.raises(ValueError, match=r"^judged has shape \(2,\); expected the finite grades"):
-            ndcg([1], [1], judged=[1, math.nan])
 
     def test_a_grade_below_0_has_no_gain(self):
         with pytest.raises(ValueError, match=r"^candidate 2: the grade is below 0; count it as 0$"):

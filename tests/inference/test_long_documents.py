@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_models import tokenizer
 
 from crossenc_kit import chunked, rerank, truncation_report
-from crossenc_kit.data.pairs import Pairs
+from crossenc_kit.data import Collection, Pairs
 from crossenc_kit.errors import DataError, TruncationWarning
 from crossenc_kit.inference.long_documents import score_chunks, token_spans, windows, word_spans
 from crossenc_kit.models.cross_encoder import CrossEncoder
@@ -146,7 +146,7 @@ def test_a_scorer_of_windows_finds_what_stands_at_the_end():
         return [float(query in document.split()[:200]) for query, document in pairs]
 
     def order(scorer):
-        return list(rerank(scorer, {"q": "cat"}, documents, run)["q"])
+        return list(rerank(scorer, Collection({"q": "cat"}, documents), run)["q"])
 
     assert order(cut) == ["first", "none", "last"]
     assert order(chunked(cut)) == ["last", "first", "none"]

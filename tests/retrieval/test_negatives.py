@@ -2,15 +2,14 @@
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crossenc_kit.data.ranking import read_ranking
 from crossenc_kit.errors import DataError
-from crossenc_kit.retrieval.bm25 import bm25_index
-from crossenc_kit.retrieval.mining import mine_hard_negatives
-from crossenc_kit.retrieval.negatives import false_negative_rate, hide_positives
+from crossenc_kit.retrieval import bm25_index, false_negative_rate, hide_positives, mine_hard_negatives
 
 PUBLIC_DATA = Path(os.environ.get("CROSSENC_KIT_DATA") or "not set")
 QRELS = {"q": {"a": 3, "b": 2, "c": 1, "d": 0, "e": -1}, "r": {"f": 1}}
@@ -18,7 +17,7 @@ QRELS = {"q": {"a": 3, "b": 2, "c": 1, "d": 0, "e": -1}, "r": {"f": 1}}
 
 class TestHidden:
     def test_by_hand(self):
-        visible, hidden = hide_positives(QRELS, positive_grade=2)
+        visible, hidden = hide_positives(QRELS, relevant_from=2)
         (kept,) = set(visible["q"]) - {"d", "e"}
         assert kept in "ab"
         assert visible == {"q": {kept: QRELS["q"][kept], "d": 0, "e": -1}, "r": {}}
@@ -39,23 +38,8 @@ class TestHidden:
             hide_positives(QRELS, 0)
         with pytest.raises(ValueError, match=r"keep is 1\.5; expected a whole number"):
             hide_positives(QRELS, 1.5)
-
-    @pytest.mark.parametrize(
-        ("qrels", "message"),
-        [
-            ({"q": ["a"]}, "the qrels, query 'q': expected {document id: grade}, got list"),
-            ({"q": {"a": math.nan}}, "the qrels, query 'q', document 'a': the grade is nan"),
-            ({"q": {"a": "1"}}, "the qrels, query 'q', document 'a': the grade is '1'"),
-            ({"q": {"a": None}}, "the qrels, query 'q', document 'a': the grade is None"),
-        ],
-    )
-    def test_what_are_no_judgements(self, qrels, message):
-        with pytest.raises(DataError, match=message):
-            hide_positives(qrels)
-        with pytest.raises(DataError, match=message):
-            false_negative_rate({"q": ["b"]}, qrels)
-        with pytest.raises(DataError, match=message.replace("the qrels", "the hidden qrels")):
-            false_negative_rate({"q": ["b"]}, QRELS, hidden=qrels)
+        with pytest.raises(DataError, match="the qrels, query 'q', document 'a': the grade is '1'"):
+            hide_positives({"q": {"a": "1"}})
 
 
 class TestFalseNegatives:
@@ -64,7 +48,7 @@ class TestFalseNegatives:
         found = false_negative_rate(negatives, QRELS)
         assert found == (2 / 3, 2 / 6, 2, 3, 6)
         assert (found.rate, found.at_least, found.false, found.judged, found.negatives) == found
-        assert false_negative_rate(negatives, QRELS, positive_grade=2).false == 1
+        assert false_negative_rate(negatives, QRELS, relevant_from=2).false == 1
         visible, hidden = hide_positives(QRELS)
         assert false_negative_rate(negatives, visible, hidden=hidden) == found
         assert false_negative_rate({"q": ["d"]}, {"q": {"d": 0}}, hidden={"q": {"d": 2}}).rate == 1
@@ -80,12 +64,6 @@ class TestFalseNegatives:
         with pytest.raises(DataError, match=r"the negatives: no query has judgements. Its queries: 'z'; .* 'q', 'r'"):
             false_negative_rate({"z": ["a"]}, QRELS)
         assert false_negative_rate({"z": ["a"]}, QRELS, hidden={"z": {"a": 1}}).rate == 1
-        with pytest.raises(DataError, match=r"the negatives of query 'q': expected document ids, got 'abc'"):
-            false_negative_rate({"q": "abc"}, QRELS)
-        with pytest.raises(DataError, match="the negatives of query 'q': the document id 7 is no string"):
-            false_negative_rate({"q": ["a", 7]}, QRELS)
-        with pytest.raises(DataError, match=r"expected the negatives as \{query id: document ids\}, got list"):
-            false_negative_rate(["a"], QRELS)
 
 
 @pytest.mark.skipif(
@@ -94,13 +72,13 @@ class TestFalseNegatives:
 )
 def test_hard_negatives_are_more_often_false_and_a_distance_helps():
     data = read_ranking(PUBLIC_DATA / "rerank_trecdl19", "test")
-    visible, hidden = hide_positives(data.qrels, positive_grade=2)
+    visible, hidden = hide_positives(data.qrels, relevant_from=2)
 
     search = bm25_index(data.documents)
 
     def rate(**options):
-        options = {"positive_grade": 2, "first_stage": search, **options}
-        mined = mine_hard_negatives(data.queries, data.documents, visible, **options)
+        options = {"relevant_from": 2, "first_stage": search, **options}
+        mined = mine_hard_negatives(replace(data, qrels=visible), **options)
         return false_negative_rate(mined.negatives, visible, hidden=hidden).at_least
 
     assert rate() > rate(range_min=60) > 10 * rate(first_stage="random")
