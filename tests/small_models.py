@@ -47,7 +47,6 @@ FAMILIES = {
     "xlnet": ("left, segments", {"summary_type": "last", "d_inner": 48, "d_head": 8, "max_position_embeddings": None}),
 }
 PACKED = ["bert", "roberta", "xlm-roberta", "electra", "electra, narrow", "distilbert"]
-PADDED = [family for family in FAMILIES if family not in PACKED]
 DROPOUTS = ["attention_probs_dropout_prob", "hidden_dropout_prob", "attention_dropout", "dropout", "embd_pdrop"]
 DROPOUTS += ["attn_pdrop", "resid_pdrop", "embedding_dropout", "mlp_dropout", "classifier_dropout"]
 DROPOUTS += ["seq_classif_dropout", "classifier_dropout_prob", "pooler_dropout", "summary_first_dropout"]

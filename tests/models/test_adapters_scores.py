@@ -55,6 +55,7 @@ def test_scores_are_those_of_the_wrapped_model(adapted, monkeypatch, family):
 
 def test_a_new_adapter_changes_no_score(adapted):
     model = adapted(spread=0.0)
+    assert model.network is model.model.get_base_model()  # unwrapped once, when it was put in
     plain = CrossEncoder(model.folder, device="cpu", max_length=40)
     assert model.predict(PAIRS).tolist() == plain.predict(PAIRS).tolist()
 
@@ -82,7 +83,8 @@ def test_an_adapter_that_adds_tokens_runs_through_its_wrapper(adapted):
     model = CrossEncoder(adapted().folder, device="cpu")
     prompts = PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
     model.model = get_peft_model(model.model, prompts)
-    assert not packed.can_pack(model.model)
+    assert model.network is model.model
+    assert not packed.can_pack(model.network)
     alone = [plain_scores(model.model.eval(), "bert", [pair])[0, 0].item() for pair in SHORT]
     assert_equal(model.predict(SHORT, activation_fn="identity"), np.array(alone, dtype=np.float32))
     with pytest.raises(ValueError, match="of the kind PROMPT_TUNING adds nothing to the weights and cannot be"):

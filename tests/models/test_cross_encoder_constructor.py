@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from small_models import fitted, pairs_of_all_lengths, words
 
 from crossenc_kit import CrossEncoder, TruncationWarning
+from crossenc_kit.models import cross_encoder
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so
 
@@ -141,6 +143,34 @@ def test_a_new_head_says_so_until_it_has_learnt(model):
     assert not model.untrained_head
 
 
+def test_a_new_head_is_compared_only_after_something_wrote_to_the_weights(monkeypatch):
+    compared, compare = [], cross_encoder.is_unchanged
+    monkeypatch.setattr(cross_encoder, "is_unchanged", lambda *given: compared.append(1) or compare(*given))
+    new = CrossEncoder("tiny", seed=0)
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="new and untrained"):
+            new.predict(PAIRS)
+    assert new.untrained_head
+    assert compared == []
+    with torch.no_grad():
+        new.model.bert.pooler.dense.bias += 1  # not of the head
+    assert (new.untrained_head, new.untrained_head, len(compared)) == (True, True, 1)
+    new.model.load_state_dict(fitted().model.state_dict())
+    assert (new.untrained_head, new.untrained_head, len(compared)) == (False, False, 2)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_new_head_notices_every_optimizer(fused):
+    """torch counts no writes of the fused ones."""
+    new = CrossEncoder("tiny", seed=0, device="cpu")
+    optimizer = torch.optim.AdamW(new.model.parameters(), fused=fused)
+    new.scores(new.tokenize(PAIRS), np.arange(len(PAIRS))).sum().backward()
+    assert new.untrained_head
+    new.scores(new.tokenize(PAIRS), np.arange(len(PAIRS))).sum().backward()
+    optimizer.step()
+    assert not new.untrained_head
+
+
 def test_a_new_head_in_another_precision_is_still_new():
     new = CrossEncoder("tiny", seed=0)
     new.model.bfloat16()
@@ -167,3 +197,21 @@ def test_a_head_that_was_put_in_by_hand_is_the_callers_own():
     assert not model.untrained_head
     model.model.classifier = torch.nn.Linear(width, 2)
     assert not model.untrained_head
+
+
+# --- shown ----------------------------------------------------------------------------------------
+
+
+def test_a_notebook_shows_a_model_as_a_table_and_runs_nothing_of_it(model, monkeypatch):
+    monkeypatch.setattr(model, "name", "<script>alert(1)</script>")
+    monkeypatch.setattr(model.config, "id2label", {0: "<b>"})
+    page = model._repr_html_()
+    for part in (
+        "BertForSequenceClassification, 0.1 M parameters",
+        "256 tokens, truncation longest_first",
+        "Sigmoid()",
+    ):
+        assert part in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "<b>" not in page

@@ -31,6 +31,10 @@ def layer_of(weight, bias=None):
     return layer
 
 
+def random_rows(count, seed=1):
+    return torch.randn(count, 40, generator=torch.Generator().manual_seed(seed))
+
+
 def random_layer(size_in=40, size_out=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return layer_of(torch.randn(size_out, size_in, generator=generator).tolist(), [0.5] * size_out)
@@ -58,7 +62,7 @@ def test_the_product_is_exact():
 
 
 def test_a_processor_without_an_exact_product_gives_the_same(monkeypatch):
-    layer, rows = quantized(random_layer()), torch.randn(9, 40)
+    layer, rows = quantized(random_layer()), random_rows(9)
     expected = layer(rows)
     monkeypatch.setattr(int8, "has_exact_product", lambda: False)
     assert torch.allclose(layer(rows), expected, atol=1e-5)
@@ -67,7 +71,7 @@ def test_a_processor_without_an_exact_product_gives_the_same(monkeypatch):
 @given(count=st.integers(1, 70), seed=st.integers(0, 5))
 def test_rounding_is_within_half_a_step_of_each_number(count, seed):
     layer = random_layer(seed=seed)
-    rows = torch.randn(count, 40, generator=torch.Generator().manual_seed(seed)) * 3
+    rows = random_rows(count, seed) * 3
     step = rows.abs().amax(1, keepdim=True) / 127 / 2  # (N, 1)
     weight_step = layer.weight.abs().amax(1) / 127 / 2  # (out,)
     allowed = step * layer.weight.abs().sum(1) + rows.abs().sum(1, keepdim=True) * weight_step + 40 * step * weight_step
@@ -75,7 +79,7 @@ def test_rounding_is_within_half_a_step_of_each_number(count, seed):
 
 
 def test_a_row_does_not_know_the_others():
-    layer, rows = quantized(random_layer()), torch.randn(70, 40)
+    layer, rows = quantized(random_layer()), random_rows(70)
     rows[3] *= 1000
     together = layer(rows)
     assert all(torch.equal(layer(rows[at : at + 1]), together[at : at + 1]) for at in (0, 3, 69))
@@ -83,7 +87,7 @@ def test_a_row_does_not_know_the_others():
 
 
 def test_a_channel_that_is_far_larger_is_brought_closer():
-    layer, rows = random_layer(), torch.randn(50, 40, generator=torch.Generator().manual_seed(1))
+    layer, rows = random_layer(), random_rows(50)
     rows[:, 7] *= 100
     smooth = quantized(layer, rows.abs().amax(0))
     with torch.no_grad():

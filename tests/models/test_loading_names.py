@@ -59,6 +59,18 @@ def test_an_unknown_name_says_where_it_was_looked_for_and_what_helps():
         assert fix in fixes
 
 
+def test_each_file_of_a_model_is_looked_for_once(saved, monkeypatch):
+    from transformers.utils import hub
+
+    asked, cached_file = [], hub.cached_file
+    monkeypatch.setattr(
+        "transformers.utils.cached_file", lambda f, name, **o: asked.append(name) or cached_file(f, name, **o)
+    )
+    CrossEncoder(saved)
+    assert asked
+    assert len(asked) == len(set(asked))
+
+
 # --- minilm ---------------------------------------------------------------------------------------
 
 
