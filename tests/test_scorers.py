@@ -9,7 +9,7 @@ from crossenc_kit import Collection, CrossEncoder, bm25_index, cached_scores, mi
 from crossenc_kit.data.documents import rank_candidates
 from crossenc_kit.distillation.augmentation import label_pairs
 from crossenc_kit.evaluation.reranking import evaluate_collections
-from crossenc_kit.inference.long_documents import chunked, score_chunks
+from crossenc_kit.inference.long_documents import chunked
 from crossenc_kit.scorers import as_scorer, raw_options, raw_scorer, saturates
 
 PAIRS = [("how long to boil an egg", "Seven minutes."), ("how long to boil an egg", "Paint it with a brush.")]
@@ -107,7 +107,7 @@ class TestRank:
 class TestWhereDocumentsAreOrdered:
     def test_windows(self, far):
         raw = far.predict(PAIRS, activation_fn="identity")
-        assert score_chunks(far, PAIRS) == pytest.approx(raw)
+        assert chunked(far)(PAIRS) == pytest.approx(raw)
         assert chunked(far, unit="tokens")(PAIRS) == pytest.approx(raw)
 
     def test_evaluators_of_the_older_call_style(self, far):
@@ -127,7 +127,7 @@ class TestModelsOfSentenceTransformers:
         assert theirs["q"] == pytest.approx(ours["q"], abs=1e-4)
 
     def test_windows(self, far, peer):
-        assert score_chunks(peer, PAIRS) == pytest.approx(score_chunks(far, PAIRS), abs=1e-4)
+        assert chunked(peer)(PAIRS) == pytest.approx(chunked(far)(PAIRS), abs=1e-4)
 
     def test_kept_scores(self, far, peer, tmp_path):
         raw = {"activation_fn": "identity"}

@@ -4,26 +4,21 @@
     match_layers(student, teacher, pairs, config=TrainingConfig(epochs=1, learning_rate=1e-4))
     train(student, with_teacher_scores(pairs, scores), "mse")
 
-Hidden states by squared error, as in Jiao et al., "TinyBERT", 2020; attention by squared error, as there, or by
-divergence, as in Wang et al., "MiniLM: Deep Self-Attention Distillation", 2020. No labels and no scores take part.
+Hidden states are compared by squared error, as in Jiao et al., "TinyBERT", 2020; attention by squared
+error, as there, or by divergence, as in Wang et al., "MiniLM: Deep Self-Attention Distillation", 2020.
+Labels and scores take no part.
 
-Which layers of a student and its teacher are compared, and whether they can be: looked at before the first step.
-
-Losses of what lies between a model's input and its score: hidden states and attention, student against teacher.
-
-`mask` `(B, T)` is True where there is a token; what stands elsewhere changes nothing. Each is a mean over the B pairs
-of a mean over the pair's own tokens, so that a long pair weighs no more than a short one.
+In the losses, `mask` `(B, T)` is True at tokens; what stands elsewhere changes nothing. Each is a mean
+over the B pairs of a mean over the pair's own tokens, so a long pair weighs no more than a short one.
 """
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,19 +28,20 @@ from torch.nn.utils import clip_grad_norm_
 
 from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.distillation.students import spread
-from crossenc_kit.errors import DataError, TruncationWarning
+from crossenc_kit.errors import DataError, TrainingError, TruncationWarning
 from crossenc_kit.history import History
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.packed import pad_batch, padding_of
 from crossenc_kit.models.products import FastProducts
 from crossenc_kit.models.tokens import Tokens, tokenize
+from crossenc_kit.scorers import warn_at_call
 from crossenc_kit.training.batches import plan_epoch
 from crossenc_kit.training.config import TrainingConfig, check_config, precision_of
 from crossenc_kit.training.optimization import adamw, check_warmup, find_schedule, parameter_groups, set_rate
 
 USED = {"epochs", "batch_size", "accumulation", "token_budget", "max_steps", "learning_rate", "warmup_steps"}
 USED |= {"scheduler", "weight_decay", "layer_decay", "head_factor", "max_grad_norm", "precision", "seed"}
-LEAST = 1e-12  # of a probability before its logarithm: softmax gives a plain 0 where float32 ends
+LEAST = 1e-12  # lower bound of a probability before its logarithm: softmax underflows to 0
 
 
 def match_layers(
@@ -60,19 +56,18 @@ def match_layers(
     attention: str = "kl",
     on_row: Callable[[dict[str, Any]], Any] | None = None,
 ) -> History:
-    """Train the student's embeddings and layers, in place, to compute what layers of the teacher compute.
+    """Train the student's embeddings and layers, in place, to compute what the teacher's layers compute.
 
-    `pairs`: anything `as_pairs` takes; labels are not looked at. `layer_map`: the teacher's layer for each of the
-    student's, numbered from 0, as a list or, for some of them, a dict; None spreads them evenly, as `make_student`
-    does; MiniLM's choice is the last layers alone. The loss is the mean over pairs and mapped layers of
-    `hidden_weight` times `hidden_mse` of the layers' outputs plus `attention_weight` times `attention_kl` or, with
-    `attention="mse"`, `attention_mse`. Where the models differ in width a linear map of the student's states is
-    trained with it and then dropped. The head is not trained, and dropout is off: attention is seen after it.
+    The loss is the mean over pairs and mapped layers of `hidden_weight` times `hidden_mse` plus
+    `attention_weight` times `attention_kl` (or `attention_mse`). Models of different width are compared
+    through a linear map, trained with the student and then dropped. The head is not trained.
 
-    `config`: of the settings those in `USED` count, others must be left alone; data order is that of `train`. Both
-    models run padded, with plain attention, and are put back as they were; the teacher does not change. Returns a row
-    a step. Raises `ValueError` for layers out of range, tokenizers that differ, other numbers of attention heads, and
-    settings without a meaning; `RuntimeError` at the first loss that is not finite.
+    layer_map: the teacher's layer for each of the student's, from 0; a dict for some of them; default:
+        spread evenly, as `make_student` does
+    attention: "kl" or "mse"; config: only the settings in `USED` count; dropout is off
+
+    Returns one row per step. Raises `ValueError` for models that cannot be compared, `TrainingError` at
+    the first loss that is not finite.
     """
     config = config or TrainingConfig()
     check_settings(config)
@@ -110,14 +105,15 @@ def match_layers(
 def layer_errors(
     student: CrossEncoder, teacher: CrossEncoder, projection: Any, tokens: BothTokens, rows: np.ndarray, what: Matching
 ) -> tuple[Tensor, Tensor]:
-    """How far the student's layers are from the teacher's on some pairs: of hidden states, and of attention."""
+    """Compare the layers on some pairs; return the errors of hidden states and of attention."""
     mask, hidden, attention = _states(student, tokens.student, rows, what.attention_weight > 0)
     with torch.no_grad():
         _, taught_hidden, taught_attention = _states(teacher, tokens.teacher, rows, what.attention_weight > 0)
     errors: list[list[Tensor]] = [[], []]
     for own, other in what.layers:
         if what.hidden_weight > 0:
-            state = hidden[own + 1] if projection is None else projection(hidden[own + 1])  # before 0 the embeddings
+            state = hidden[own + 1]  # +1: the embeddings come first
+            state = state if projection is None else projection(state)  # (B, T, H of the teacher)
             errors[0].append(hidden_mse(state, taught_hidden[other + 1].to(state.device), mask))
         if what.attention_weight > 0:
             taught = taught_attention[other].to(attention[own].device)
@@ -127,7 +123,7 @@ def layer_errors(
 
 
 def _states(model: CrossEncoder, tokens: Tokens, rows: np.ndarray, attention: bool) -> tuple[Tensor, Any, Any]:
-    """The mask `(B, T)`, and each layer's hidden states `(B, T, H)` and attention `(B, heads, T, T)`."""
+    """Run a model: mask `(B, T)`, and per layer hidden states `(B, T, H)` and attention `(B, heads, T, T)`."""
     batch = pad_batch(tokens, rows, padding_of(model.model, model.tokenizer), model.device)
     found = model.model(**batch, output_hidden_states=True, output_attentions=attention)
     return batch["attention_mask"].bool(), found.hidden_states, found.attentions
@@ -162,7 +158,7 @@ def _schedule(total: int, config: TrainingConfig) -> Callable[[int], float]:
 
 
 def _optimizer(student: CrossEncoder, projection: Any, config: TrainingConfig) -> tuple[Any, list[Any]]:
-    """AdamW over the student and the map between the widths, and all that it trains."""
+    """Make AdamW over the student and the map between the widths; return it with all it trains."""
     named = [*student.model.named_parameters(), *(projection.named_parameters() if projection is not None else ())]
     rates = (config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
     return adamw(parameter_groups(named, *rates)), [parameter for _, parameter in named if parameter.requires_grad]
@@ -170,7 +166,7 @@ def _optimizer(student: CrossEncoder, projection: Any, config: TrainingConfig) -
 
 @contextmanager
 def _comparable(student: CrossEncoder, teacher: CrossEncoder, attention: bool) -> Iterator[None]:
-    """Both models without dropout, products made the faster way, attention that is looked at the plain way."""
+    """Turn dropout off and, if attention is compared, the plain attention on, which reports it."""
     models = [student.model, teacher.model]
     before = [(model.training, model.config._attn_implementation) for model in models]
     try:
@@ -193,7 +189,7 @@ def _autocast(student: CrossEncoder, config: TrainingConfig) -> Any:
 
 
 def _projection(student: CrossEncoder, teacher: CrossEncoder, seed: int) -> Any:
-    """A linear map from the student's width to the teacher's, None where they are the same."""
+    """Make a linear map from the student's width to the teacher's; None if they are the same."""
     sizes = student.config.hidden_size, teacher.config.hidden_size
     if sizes[0] == sizes[1]:
         return None
@@ -203,19 +199,19 @@ def _projection(student: CrossEncoder, teacher: CrossEncoder, seed: int) -> Any:
 
 
 def _check_finite(loss: float, norm: float, step: int, micro_batches: list[np.ndarray]) -> None:
-    """Raise `RuntimeError` naming the rows where the loss or the gradient of a step is not finite."""
+    """Raise `TrainingError` naming the rows of a step whose loss or gradient is not finite."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
     rows = sorted(np.concatenate(micro_batches).tolist())
     shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
-    raise RuntimeError(
+    raise TrainingError(
         f"step {step}: the loss is {loss} and the gradient's norm {norm} (rows {shown}); the weights are those before "
         "this step, try a lower learning_rate"
     )
 
 
 class Matching(NamedTuple):
-    """What is compared: (student's layer, teacher's layer) numbers from 0, and what each kind of error weighs."""
+    """What is compared: (student's layer, teacher's layer) from 0, and the weight of each error."""
 
     layers: list[tuple[int, int]]
     hidden_weight: float
@@ -224,14 +220,14 @@ class Matching(NamedTuple):
 
 
 class BothTokens(NamedTuple):
-    """The same token ids as each of the two models takes them: with segment ids, or without."""
+    """The same token ids as each model takes them: with segment ids, or without."""
 
     student: Tokens
     teacher: Tokens
 
 
 def check_settings(config: TrainingConfig) -> None:
-    """Raise `ValueError` for a setting without a meaning, or one that `match_layers` would not look at."""
+    """Raise `ValueError` for a setting that `match_layers` would ignore."""
     check_config(config)
     others = [f.name for f in fields(config) if f.name not in USED and getattr(config, f.name) != f.default]
     if others:
@@ -243,22 +239,17 @@ def check_settings(config: TrainingConfig) -> None:
 def checked_matching(
     student: CrossEncoder, teacher: CrossEncoder, layer_map: Any, weights: tuple[float, float], attention: str
 ) -> Matching:
-    """What is asked for, checked against the two models; `ValueError` where they cannot be compared so."""
+    """Check that the two models can be compared as asked, and return what is compared."""
     for name, model in (("student", student), ("teacher", teacher)):
-        if not isinstance(model, CrossEncoder):
-            raise TypeError(f"the {name} is no CrossEncoder, but {model!r:.60}: load it with CrossEncoder(...) first")
         if model.backend != "torch":
             raise ValueError(
                 f"the {name} is an export ({model.backend}), whose layers cannot be seen: take the float32 model "
                 "(backend='torch'), and export the student afterwards"
             )
     if student.model is teacher.model:
-        raise ValueError("student and teacher are one model; make_student cuts a student that is its own")
-    for name, weight in zip(("hidden_weight", "attention_weight"), weights, strict=True):
-        if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 <= weight < math.inf:
-            raise ValueError(f"{name} must be a number, 0 or more, got {weight!r}")
-    if not any(weights):
-        raise ValueError("hidden_weight and attention_weight are both 0: there is nothing to match")
+        raise ValueError("student and teacher are the same model; make_student cuts one with its own weights")
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"hidden_weight and attention_weight are 0 or more, not both 0; got {weights}")
     if attention not in ATTENTION_LOSSES:
         raise ValueError(f"unknown attention={attention!r}; choose from {', '.join(ATTENTION_LOSSES)}")
     heads = student.config.num_attention_heads, teacher.config.num_attention_heads
@@ -285,13 +276,13 @@ def _checked_map(layer_map: Any, student: CrossEncoder, teacher: CrossEncoder) -
         raise ValueError("layer_map names no layer")
     for name, numbers, count in ("student", layer_map, own), ("teacher", layer_map.values(), others):
         for number in numbers:
-            if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) < count:
+            if not 0 <= number < count:
                 raise ValueError(f"layer_map names layer {number!r} of the {name}, whose layers are 0 to {count - 1}")
     return sorted((int(i), int(j)) for i, j in layer_map.items())
 
 
 def same_tokens(student: CrossEncoder, teacher: CrossEncoder, pairs: Pairs) -> BothTokens:
-    """The pairs as each model takes them; `ValueError` where these are not the same tokens."""
+    """Tokenise the pairs for both models; raise `ValueError` if they read different tokens."""
     if not len(pairs):
         raise DataError("there is nothing to match layers on: no pairs")
     first, second = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
@@ -310,9 +301,7 @@ def same_tokens(student: CrossEncoder, teacher: CrossEncoder, pairs: Pairs) -> B
             "special tokens): layers are compared token by token"
         )
     if cut := both.student.num_truncated:
-        warnings.warn(
-            f"{cut} of {pairs.num_pairs} pairs exceed {longest} tokens and were cut", TruncationWarning, stacklevel=3
-        )
+        warn_at_call(f"{cut} of {pairs.num_pairs} pairs exceed {longest} tokens and were cut", TruncationWarning)
     return both
 
 
@@ -323,15 +312,15 @@ def _equal(first: Tokens, second: Tokens) -> bool:
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of hidden states `(B, T, H)`, over tokens and H; Jiao et al., "TinyBERT", 2020."""
+    """Return the mean squared error of hidden states `(B, T, H)`; Jiao et al., "TinyBERT", 2020."""
     errors = (student.float() - teacher.float()).square().mean(2)
     return _mean_over_tokens(errors, mask)
 
 
 def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of attention `(B, heads, T, T)`, over heads and the pair's T x T entries.
+    """Return the mean squared error of attention `(B, heads, T, T)`, over heads and a pair's own entries.
 
-    Of probabilities, which models report, where TinyBERT takes the scores before the softmax.
+    It compares probabilities, which models report; TinyBERT compares the scores before the softmax.
     """
     errors = (student.float() - teacher.float()).square().mean(1)
     own = mask.sum(1, keepdim=True)
@@ -339,9 +328,9 @@ def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Divergence of attention `(B, heads, T, T)`, sum over keys of p (log p - log q), mean over heads and queries.
+    """Return the divergence of attention `(B, heads, T, T)`: sum over keys of p (log p - log q), in nats.
 
-    p is the teacher's distribution, q the student's; Wang et al., "MiniLM", 2020. In natural logarithms.
+    p is the teacher's distribution, q the student's; mean over heads and queries; Wang et al., "MiniLM", 2020.
     """
     p, q = teacher.float(), student.float()
     terms = p * (p.clamp(min=LEAST).log() - q.clamp(min=LEAST).log())
@@ -349,7 +338,7 @@ def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def _mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over pairs of the mean over each pair's tokens, of values `(B, T)`."""
+    """Average values `(B, T)` over each pair's tokens, then over pairs."""
     return (torch.where(mask, values, 0).sum(1) / mask.sum(1)).mean()
 
 

@@ -1,7 +1,7 @@
-"""Documents longer than a model reads: scored window by window, or cut, and what was cut counted.
+"""Documents longer than a model reads: scored window by window, and what truncation cuts, counted.
 
-A model reads `max_length` tokens of a pair. `CrossEncoder(truncation="only_second")` takes what is too much from the
-document alone, never from the query; `chunked` reads all of the document in overlapping windows.
+A model reads `max_length` tokens of a pair. `CrossEncoder(truncation="only_second")` cuts the document
+alone, never the query; `chunked` reads the whole document in overlapping windows.
 """
 
 from __future__ import annotations
@@ -16,23 +16,18 @@ import numpy as np
 from crossenc_kit.data.documents import check_not_blank
 from crossenc_kit.data.pairs import Pairs, as_text_pairs
 from crossenc_kit.errors import DataError
+from crossenc_kit.history import Report, html_table
 from crossenc_kit.models.tokens import RULES, tokenize, without_room
 from crossenc_kit.scorers import Scorer, raw_scorer, score_pairs
 
 AGGREGATES = ("max", "first", "mean_top_k")
-WINDOW_WORDS = 150
+WINDOW_WORDS = 150  # as in Dai and Callan, 2019
 WORD = re.compile(r"\S+")
+UNLIMITED = 10**9  # tokens: cuts nothing
 
 
-def chunked(scorer: Scorer, **options: Any) -> Callable[[Any], np.ndarray]:
-    """A scorer of long documents: `scorer` on their windows; `options` are those of `score_chunks`."""
-    score_chunks(scorer, [], **options)  # options that cannot be used are told of now
-    return lambda pairs: score_chunks(scorer, pairs, **options)
-
-
-def score_chunks(
+def chunked(
     scorer: Scorer,
-    pairs: Any,
     *,
     size: int | None = None,
     stride: int | None = None,
@@ -40,45 +35,50 @@ def score_chunks(
     aggregate: str = "max",
     k: int = 3,
     tokenizer: Any = None,
-) -> np.ndarray:
-    """Scores `(N,)` of pairs whose second text is scored window by window against the first; of a model raw scores.
+) -> Callable[[Any], np.ndarray]:
+    """Make a scorer of long documents, `(N,)`: each window of the second text is scored with the first.
 
-    A window is `size` words, the next begins `stride` words after it (default: half of `size`), up to the end of the
-    text; `size` is 150 by default. `unit="tokens"` counts tokens of `tokenizer` (default: the scorer's) and cuts
-    between words, within a word only where it alone exceeds `size`; the default `size` is what the scorer's
-    `max_length` leaves beside the query, so that no window is cut.
-    `aggregate`: the score of a document is its windows' "max" (MaxP), that of the "first" (FirstP, which scores no
-    other), or the "mean_top_k", the mean of its `k` best; Dai and Callan, "Deeper Text Understanding for IR with
-    Contextual Neural Language Modeling", 2019, with 150 words and a stride of 75. Raises `DataError` for empty texts
-    and scores that are not finite or not one a pair.
+    size: of a window; default 150 words, or with unit="tokens" what `max_length` leaves beside the query
+    stride: from one window to the next; default half of `size`
+    unit: "tokens" counts those of `tokenizer` (default: the scorer's), and cuts between words
+    aggregate: "max" (MaxP), "first" (FirstP, which scores no other window) or "mean_top_k", the mean of
+        the `k` best; Dai and Callan, "Deeper Text Understanding for IR with Contextual Neural Language
+        Modeling", 2019
+
+    A model gives raw scores. Raises `DataError` for blank texts and scores that are not finite.
     """
     _check_options(size, stride, unit, aggregate, k)
-    texts = _texts(pairs)
-    for side, kind in enumerate(("query", "document")):
-        check_not_blank(f"{kind} of pair", {row: pair[side] for row, pair in enumerate(texts)})
-    size_for, spans_of = _measures(scorer, texts, size, unit, tokenizer)
-    known: dict[tuple[str, int], list[str]] = {}
-    rows: list[tuple[str, str]] = []
-    counts = []
-    for query, document in texts:
-        key = document, size_for[query]
-        if key not in known:
-            known[key] = windows(document, spans_of(*key), key[1], stride)
-        chosen = known[key][:1] if aggregate == "first" else known[key]
-        rows += [(query, window) for window in chosen]
-        counts.append(len(chosen))
-    scores = score_pairs(raw_scorer(scorer), rows) if rows else np.zeros(0)
-    if scores.ndim != 1:
-        raise DataError(f"windows need one score each, the scorer gave scores of shape {scores.shape}")
-    return _aggregate(scores, np.asarray(counts, dtype=np.int64), aggregate, k)
+    _measures(scorer, [], size, unit, tokenizer)  # a tokenizer that cannot be used is reported now
+
+    def score(pairs: Any) -> np.ndarray:
+        texts = _texts(pairs)
+        for side, kind in enumerate(("query", "document")):
+            check_not_blank(f"{kind} of pair", {row: pair[side] for row, pair in enumerate(texts)})
+        size_for, spans_of = _measures(scorer, texts, size, unit, tokenizer)
+        known: dict[tuple[str, int], list[str]] = {}
+        rows: list[tuple[str, str]] = []
+        counts = []
+        for query, document in texts:
+            key = document, size_for[query]
+            if key not in known:
+                known[key] = windows(document, spans_of(*key), key[1], stride)
+            chosen = known[key][:1] if aggregate == "first" else known[key]
+            rows += [(query, window) for window in chosen]
+            counts.append(len(chosen))
+        scores = score_pairs(raw_scorer(scorer), rows) if rows else np.zeros(0)  # (windows of all pairs,)
+        if scores.ndim != 1:
+            raise DataError(f"windows need one score each, the scorer gave scores of shape {scores.shape}")
+        return _aggregate(scores, np.asarray(counts, dtype=np.int64), aggregate, k)
+
+    return score
 
 
 def windows(text: str, spans: np.ndarray, size: int, stride: int | None = None) -> list[str]:
-    """Overlapping parts of a text, one at least, which together have all of it.
+    """Cut a text into overlapping windows, at least one, that together cover all of it.
 
-    `spans`: `(W, 3)` start and end of its words, and what each counts (1, or its tokens). A window takes words while
-    they count at most `size`, one at least; the next begins `stride` after it, or at the word before that point
-    (default: half of `size`), so that two windows have no less in common than asked for.
+    `spans` `(W, 3)`: start and end of each word, and its size (1, or its tokens). A window takes words up
+    to `size`, at least one. The next begins `stride` later, or at the word before that point, so that
+    two windows overlap by no less than asked for.
     """
     if not len(spans):
         return [text]
@@ -96,12 +96,12 @@ def windows(text: str, spans: np.ndarray, size: int, stride: int | None = None) 
 
 
 def word_spans(text: str) -> np.ndarray:
-    """`(W, 3)`: start and end of each word (what stands between white space), and 1."""
+    """Return `(W, 3)`: start and end of each word (between white space), and 1."""
     return np.array([(*match.span(), 1) for match in WORD.finditer(text)], dtype=np.int64).reshape(-1, 3)
 
 
 def token_spans(text: str, tokenizer: Any, size: int) -> np.ndarray:
-    """`(W, 3)`: start, end and tokens of each word; a word of more than `size` tokens is one row a token.
+    """Return `(W, 3)`: start, end and tokens of each word; a word of more than `size` tokens gives a row per token.
 
     A word starts with the white space before it, which some tokenizers make part of its first token.
     """
@@ -110,7 +110,7 @@ def token_spans(text: str, tokenizer: Any, size: int) -> np.ndarray:
     ends = word_spans(text)[:, 1]
     if not len(ends):
         return np.zeros((0, 3), dtype=np.int64)
-    starts = starts[starts < ends[-1]]  # of white space at the end there may be tokens too
+    starts = starts[starts < ends[-1]]  # white space at the end may be tokens too
     word_of = np.searchsorted(ends, starts, side="right")
     first = np.searchsorted(word_of, np.arange(len(ends) + 1))  # tokens are in the order of the text
     rows: list[tuple[int, int, int]] = []
@@ -120,7 +120,7 @@ def token_spans(text: str, tokenizer: Any, size: int) -> np.ndarray:
         if len(inside) <= size:
             rows.append((begin, end, len(inside)))
         else:
-            cuts, counts = np.unique(inside, return_counts=True)  # tokens of one character, as bytes are, stay together
+            cuts, counts = np.unique(inside, return_counts=True)  # the tokens (bytes) of one character stay together
             edges = [begin, *cuts[1:].tolist(), end]
             rows += [(*edges[at : at + 2], int(count)) for at, count in enumerate(counts)]  # type: ignore[misc]
         begin = end
@@ -134,9 +134,9 @@ def _texts(pairs: Any) -> list[tuple[str, str]]:
 
 def _check_options(size: int | None, stride: int | None, unit: str, aggregate: str, k: int) -> None:
     if unit not in ("words", "tokens"):
-        raise ValueError(f"no unit {unit!r}; there is words and tokens")
+        raise ValueError(f"unit is {unit!r}; expected words or tokens")
     if aggregate not in AGGREGATES:
-        raise ValueError(f"no aggregate {aggregate!r}; there is {', '.join(AGGREGATES)}")
+        raise ValueError(f"aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATES)}")
     for name, value in (("size", size), ("stride", stride), ("k", k)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -148,7 +148,7 @@ def _check_options(size: int | None, stride: int | None, unit: str, aggregate: s
 def _measures(
     scorer: Any, texts: Sequence[tuple[str, str]], size: int | None, unit: str, tokenizer: Any
 ) -> tuple[dict[str, int], Callable[[str, int], np.ndarray]]:
-    """The size of a window for each query, and the spans of a document for a size."""
+    """Return the window size for each query, and a function to the spans of a document for a size."""
     queries = dict.fromkeys(query for query, _ in texts)
     if unit == "words":
         return dict.fromkeys(queries, size or WINDOW_WORDS), lambda text, _: word_spans(text)
@@ -159,7 +159,7 @@ def _measures(
         return dict.fromkeys(queries, size), lambda text, most: token_spans(text, tokenizer, most)
     if not hasattr(scorer, "max_length"):
         raise ValueError("the scorer has no max_length that windows could fill; give size=, in tokens")
-    tokens = tokenize(tokenizer, [(query, "") for query in queries], 10**9)
+    tokens = tokenize(tokenizer, [(query, "") for query in queries], UNLIMITED)
     room = scorer.max_length - tokens.lengths
     for query, left in zip(queries, room.tolist(), strict=True):
         if left < 1:
@@ -171,30 +171,25 @@ def _measures(
 
 
 def _aggregate(scores: np.ndarray, counts: np.ndarray, aggregate: str, k: int) -> np.ndarray:
-    """The scores `(N,)` of documents with `counts` windows each, from the scores of all windows end to end."""
+    """Join the scores of all windows, end to end, into `(N,)`; document n has `counts[n]` of them."""
     if not len(counts):
         return np.zeros(0)
     starts = np.cumsum(counts) - counts
     if aggregate == "mean_top_k":
         return np.array([np.sort(part)[::-1][:k].mean() for part in np.split(scores, starts[1:])])
-    return np.maximum.reduceat(scores, starts)  # of one score each where only the first windows were scored
+    return np.maximum.reduceat(scores, starts)  # "first" scored one window each
 
 
 @dataclass(frozen=True, eq=False)
-class TruncationReport:
-    """What of N pairs a model does not read.
-
-    `ids`: of each pair. `sizes`: `(N, 2)` tokens of both texts, without special tokens; `lost`: `(N, 2)` tokens of
-    them that are cut off. `refused`: `(N,)` whether a pair's first text leaves no room where only the second may be
-    cut, so that `predict` raises an error.
-    """
+class TruncationReport(Report):
+    """What of N pairs a model does not read."""
 
     max_length: int
     truncation: str
-    ids: Sequence[Hashable]
-    sizes: np.ndarray
-    lost: np.ndarray
-    refused: np.ndarray
+    ids: Sequence[Hashable]  # one per pair
+    sizes: np.ndarray  # (N, 2) tokens of both texts, without special tokens
+    lost: np.ndarray  # (N, 2) tokens of them that are cut off
+    refused: np.ndarray  # (N,) whether the query leaves the document no room, an error in `predict`
 
     @property
     def num_cut(self) -> int:
@@ -203,6 +198,7 @@ class TruncationReport:
 
     @property
     def tokens_lost(self) -> int:
+        """How many tokens all pairs lose together."""
         return int(self.lost.sum())
 
     @property
@@ -213,34 +209,45 @@ class TruncationReport:
     def _most_first(self) -> np.ndarray:
         return np.argsort(-self.lost.sum(axis=1), kind="stable")[: self.num_cut]
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The share of pairs that are cut first."""
+        count, tokens = max(1, len(self.ids)), max(1, int(self.sizes.sum()))
+        shares = {"share_cut": self.num_cut / count, "share_of_tokens_lost": self.tokens_lost / tokens}
+        return {**shares, "num_cut": self.num_cut, "tokens_lost": self.tokens_lost}
+
     def __str__(self) -> str:
-        count, tokens = len(self.ids), int(self.sizes.sum())
-        lines = [f"{count:,} pairs, max_length={self.max_length}, truncation={self.truncation}"]
+        lines = [f"{len(self.ids):,} pairs, max_length={self.max_length}, truncation={self.truncation}"]
         if not self.num_cut:
             return f"{lines[0]}: none is cut"
-        lines[0] += f": {self.num_cut:,} are cut ({self.num_cut / count:.1%})"
-        lines.append(f"  {self.tokens_lost:,} of {tokens:,} tokens are lost ({self.tokens_lost / tokens:.1%})")
-        for side, name in enumerate(("first", "second")):
-            lost = self.lost[:, side]
+        shares = self.metrics
+        lines[0] += f": {self.num_cut:,} are cut ({shares['share_cut']:.1%})"
+        tokens, share = int(self.sizes.sum()), shares["share_of_tokens_lost"]
+        lines.append(f"  {self.tokens_lost:,} of {tokens:,} tokens are lost ({share:.1%})")
+        for lost, name in zip(self.lost.T, ("first", "second"), strict=True):
             cut = np.count_nonzero(lost)
-            lines.append(f"  {name} texts: {cut:,} cut, {lost.sum():,} tokens lost, of one at most {lost.max():,}")
+            lines.append(f"  {name} texts: {cut:,} cut, {lost.sum():,} tokens lost, {lost.max():,} at most")
         named = [f"{self.ids[row]!r} ({self.lost[row].sum():,})" for row in self._most_first()[:5]]
         lines.append(f"  most: {', '.join(named)}{', ...' if self.num_cut > 5 else ''}")
         if self.refused.any():
-            lines.append(f"  {np.count_nonzero(self.refused):,} pairs are refused: the first text leaves no room")
+            refused = np.count_nonzero(self.refused)
+            lines.append(f"  {refused:,} pairs are refused: the first text leaves no room")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        caption, *lines = str(self).splitlines()
+        return html_table((), [[line.strip()] for line in lines], caption)
 
 
 def truncation_report(model: Any, pairs: Any, ids: Sequence[Hashable] | None = None) -> TruncationReport:
-    """How many of N pairs a `CrossEncoder` cuts, where, by how much, and which; nothing is scored.
+    """Count which of N pairs a `CrossEncoder` cuts, where and by how much; nothing is scored.
 
-    `ids`: one of each pair, for example (query id, document id); default: row numbers. Raises `DataError` where there
-    are not as many ids as pairs.
+    ids: one per pair, for example (query id, document id); default: row numbers
     """
     texts = _texts(pairs)
     if ids is not None and len(ids) != len(texts):
-        raise DataError(f"{len(ids)} ids for {len(texts)} pairs; give one a pair")
-    tokens = tokenize(model.tokenizer, texts, 10**9)
+        raise DataError(f"{len(ids)} ids for {len(texts)} pairs; give one per pair")
+    tokens = tokenize(model.tokenizer, texts, UNLIMITED)
     sizes, room = tokens.kept, model.max_length - tokens.template.size
     kept = RULES[model.truncation](sizes, room)
     refused = without_room(sizes, room) & (model.truncation == "only_second")

@@ -43,7 +43,7 @@ class TestSampling:
         assert found.is_pointwise
         assert len(found.tags["bm25"]) == 3
         assert min(found.tags["bm25"]) > 0
-        assert found.notes == ("3 new pairs by bm25, up to 1 a text",)
+        assert found.notes == ("3 new pairs by bm25, up to 1 per text",)
 
     def test_known_pairs_make_room_for_the_next(self):
         found = sample_pairs(TEXTS, k=1, exclude=[("the red cat", "a red cat sat"), ("stock prices fell", TEXTS[4])])
@@ -103,7 +103,7 @@ class TestSampling:
             ([[]], {}, "there is no text"),
             ([["a", None]], {}, "text 1: the text is missing"),
             ([["a"], ["b", 3]], {}, "right text 1: expected a string, got int"),
-            ([["only one"]], {}, "no new pairs: bm25 found 0 that are known, and nothing else, for 1 texts"),
+            ([["only one"]], {}, "no new pairs: bm25 found 0 known ones and nothing else for 1 texts"),
         ],
     )
     def test_what_does_not_fit(self, arguments, options, message):
@@ -121,7 +121,7 @@ class TestLabels:
         raw = label_pairs(model, pairs, settings={"activation_fn": "identity"})
         assert 1 / (1 + np.exp(-raw.labels)) == pytest.approx(silver.labels, abs=1e-6)
         assert label_pairs(model, pairs, tmp_path / "cache", shard_size=2).labels == pytest.approx(silver.labels)
-        assert len(list((tmp_path / "cache").glob("*/*.safetensors"))) == -(-len(pairs) // 2)
+        assert len(list((tmp_path / "cache").glob("*/*.parquet"))) == -(-len(pairs) // 2)
 
     def test_other_scorers(self, tmp_path):
         pairs = [("a b", "b c"), ("a", "a")]
@@ -169,12 +169,12 @@ class TestJoining:
         assert joined.notes == ("gold: 2 rows", "silver: 1 rows", "silver: by bm25")
 
     def test_labels_of_several_kinds(self):
-        with pytest.raises(DataError, match="of several kinds: a has one label a pair, b has no labels"):
+        with pytest.raises(DataError, match="the parts' labels differ: a has one label per pair, b has no labels"):
             join_pairs(a=[("x", "y", 1.0)], b=[("x", "y")])
-        with pytest.raises(DataError, match="a has 2 labels a pair, b has one label a pair"):
+        with pytest.raises(DataError, match="a has 2 labels per pair, b has one label per pair"):
             join_pairs(a=[("x", "y", [1.0, 0.0])], b=[("x", "y", 1.0)])
         named = [Pairs(["x"], ["y"], np.array([0]), label_names=names) for names in (("no", "yes"), ("yes", "no"))]
-        with pytest.raises(DataError, match="of the classes no/yes, b has one label a pair of the classes yes/no"):
+        with pytest.raises(DataError, match="of the classes no/yes, b has one label per pair of the classes yes/no"):
             join_pairs(a=named[0], b=named[1])
         with pytest.raises(ValueError, match="nothing to join"):
             join_pairs()
@@ -231,12 +231,10 @@ class TestBiEncoder:
     def test_labels_that_are_no_cosines(self):
         with pytest.raises(DataError, match=r"pair 1: the label is 3, and a cosine is from -1 to 1 \(1 of 2 are not\)"):
             train_bi_encoder([("a", "b", 0.5), ("c", "d", 3)], "tiny")
-        with pytest.raises(DataError, match="one label each; label_pairs gives them"):
+        with pytest.raises(DataError, match="one label each; label_pairs adds"):
             train_bi_encoder([("a", "b")], "tiny")
-        with pytest.raises(ValueError, match="expected epochs and batch_size of at least 1"):
-            train_bi_encoder([("a", "b", 1.0)], "tiny", epochs=0)
 
     def test_without_the_package_it_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-        with pytest.raises(ImportError, match='pip install "sentence-transformers>=6,<7"'):
+        with pytest.raises(ImportError, match=r"training a bi-encoder needs sentence.transformers"):
             train_bi_encoder([("a", "b", 1.0)], "tiny")

@@ -13,7 +13,7 @@ from small_models import tokenizer
 from crossenc_kit import chunked, rerank, truncation_report
 from crossenc_kit.data import Collection, Pairs
 from crossenc_kit.errors import DataError, TruncationWarning
-from crossenc_kit.inference.long_documents import score_chunks, token_spans, windows, word_spans
+from crossenc_kit.inference.long_documents import token_spans, windows, word_spans
 from crossenc_kit.models.cross_encoder import CrossEncoder
 
 KINDS = ["wordpiece", "no segments", "bytes", "unigram"]
@@ -102,11 +102,11 @@ def test_aggregates_by_hand():
     """Windows 1 2, 3 4, 5 6 and 9 1; the other document is one window."""
     pairs = [("q", "1 2 3 4 5 6 9 1"), ("q", "7")]
     options = {"size": 2, "stride": 2}
-    assert score_chunks(numbers, pairs, aggregate="max", **options).tolist() == [11, 7]
-    assert score_chunks(numbers, pairs, aggregate="first", **options).tolist() == [3, 7]
-    assert score_chunks(numbers, pairs, aggregate="mean_top_k", **options).tolist() == [pytest.approx(28 / 3), 7]
-    assert score_chunks(numbers, pairs, aggregate="mean_top_k", k=9, **options).tolist() == [31 / 4, 7]
-    assert score_chunks(numbers, pairs, size=2).tolist() == [15, 7]  # 6 9 too
+    assert chunked(numbers, aggregate="max", **options)(pairs).tolist() == [11, 7]
+    assert chunked(numbers, aggregate="first", **options)(pairs).tolist() == [3, 7]
+    assert chunked(numbers, aggregate="mean_top_k", **options)(pairs).tolist() == [pytest.approx(28 / 3), 7]
+    assert chunked(numbers, aggregate="mean_top_k", k=9, **options)(pairs).tolist() == [31 / 4, 7]
+    assert chunked(numbers, size=2)(pairs).tolist() == [15, 7]  # 6 9 too
 
 
 def test_every_window_is_scored_in_one_call_with_its_query_and_first_scores_no_other():
@@ -117,8 +117,8 @@ def test_every_window_is_scored_in_one_call_with_its_query_and_first_scores_no_o
         return np.zeros(len(pairs))
 
     pairs = [("p", "1 2 3"), ("q", "4"), ("r", "1 2 3")]
-    score_chunks(scorer, pairs, size=2, stride=2)
-    score_chunks(scorer, pairs, size=2, aggregate="first")
+    chunked(scorer, size=2, stride=2)(pairs)
+    chunked(scorer, size=2, aggregate="first")(pairs)
     every = [("p", "1 2"), ("p", "3"), ("q", "4"), ("r", "1 2"), ("r", "3")]
     assert calls == [every, [("p", "1 2"), ("q", "4"), ("r", "1 2")]]
 
@@ -179,7 +179,7 @@ def test_windows_of_tokens_fill_what_a_model_reads(model):
     assert len(parts) > 10
     each = model.predict([("the cat", part) for part in parts], activation_fn="identity")
     assert scores[0] == pytest.approx(each.max(), abs=1e-5)
-    sized = score_chunks(lambda texts: model.predict(texts), pairs, unit="tokens", size=8, tokenizer=model.tokenizer)
+    sized = chunked(lambda texts: model.predict(texts), unit="tokens", size=8, tokenizer=model.tokenizer)(pairs)
     assert sized.shape == (3,)
 
 
@@ -189,8 +189,8 @@ def test_what_cannot_be_scored(model):
         ({"k": 0}, "k must be at least 1"),
         ({"size": 3, "stride": 4}, "stride=4 is more than size=3: the words between two windows would be lost"),
         ({"stride": 151}, "stride=151 is more than size=150"),
-        ({"unit": "letters"}, "no unit 'letters'; there is words and tokens"),
-        ({"aggregate": "sum"}, "no aggregate 'sum'; there is max, first, mean_top_k"),
+        ({"unit": "letters"}, "unit is 'letters'; expected words or tokens"),
+        ({"aggregate": "sum"}, "aggregate is 'sum'; expected one of max, first, mean_top_k"),
         ({"unit": "tokens"}, "need a fast tokenizer"),
         ({"unit": "tokens", "tokenizer": model.tokenizer}, "no max_length that windows could fill; give size="),
     ):
@@ -199,11 +199,11 @@ def test_what_cannot_be_scored(model):
     with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
         chunked(numbers, width=3)
     with pytest.raises(DataError, match="scores of shape"):
-        score_chunks(lambda pairs: np.zeros((len(pairs), 3)), [("a", "b")])
+        chunked(lambda pairs: np.zeros((len(pairs), 3)))([("a", "b")])
     with pytest.raises(DataError, match=r"the scorer gave nan for row 1 \(1 of 2 scores are not finite\)"):
-        score_chunks(lambda pairs: [0.0, np.nan], [("a", "b"), ("a", "c")])
+        chunked(lambda pairs: [0.0, np.nan])([("a", "b"), ("a", "c")])
     with pytest.raises(DataError, match="row 0, text 1: the text is missing"):
-        score_chunks(numbers, [("a", None)])
+        chunked(numbers)([("a", None)])
     with pytest.raises(DataError, match="max_length=24 leaves no room beside the query 'cat cat cat"):
         chunked(model, unit="tokens")([("cat " * 30, "a dog")])
 
@@ -222,8 +222,8 @@ def test_a_report_by_hand(model):
     assert str(report).splitlines() == [
         "4 pairs, max_length=24, truncation=longest_first: 3 are cut (75.0%)",
         "  15 of 82 tokens are lost (18.3%)",
-        "  first texts: 1 cut, 2 tokens lost, of one at most 2",
-        "  second texts: 3 cut, 13 tokens lost, of one at most 11",
+        "  first texts: 1 cut, 2 tokens lost, 2 at most",
+        "  second texts: 3 cut, 13 tokens lost, 11 at most",
         "  most: 'a' (11), 'c' (3), 'd' (1)",
     ]
 
@@ -250,7 +250,7 @@ def test_a_report_is_what_the_model_drops(model):
 def test_a_report_of_nothing_cut(model):
     assert str(truncation_report(model, [("a", "b")])).endswith("longest_first: none is cut")
     assert str(truncation_report(model, [])).startswith("0 pairs")
-    with pytest.raises(DataError, match="1 ids for 2 pairs; give one a pair"):
+    with pytest.raises(DataError, match="1 ids for 2 pairs; give one per pair"):
         truncation_report(model, [("a", "b")] * 2, ["x"])
 
 
@@ -258,4 +258,4 @@ def test_empty_texts_are_refused():
     with pytest.raises(DataError, match=r"^document of pair 1 is empty \(1 of 2 are\)"):
         chunked(lambda pairs: np.zeros(len(pairs)))([("q", "a b"), ("q", " ")])
     with pytest.raises(DataError, match=r"^query of pair 0 is empty \(1 of 1 are\)"):
-        score_chunks(lambda pairs: np.zeros(len(pairs)), [("", "a b")])
+        chunked(lambda pairs: np.zeros(len(pairs)))([("", "a b")])
