@@ -1,7 +1,7 @@
-"""Self-checks for exercises: they say "not tried yet", "not yet", "close" or "right", and never raise.
+"""Check the answers to exercises: "not tried yet", "not yet", "close" or "right".
 
-The expected value may be given as a function without arguments, and is never shown: a wrong answer
-gets a hint, not the solution.
+A check never raises, and never shows the solution: a wrong answer gets a hint. The expected value
+may be a function without arguments, so that the notebook need not show it either.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from crossenc_kit.plots.figures import one_line
 
 NOT_TRIED, NOT_YET, CLOSE, RIGHT = "not tried yet", "not yet", "close", "right"
 MARKS = {NOT_TRIED: "○", NOT_YET: "✗", CLOSE: "≈", RIGHT: "✓"}
+NEAR = 0.1  # relative error of a number that is still close
+ALIKE = 0.8  # share of equal letters from which a text is close
+TOLERANCE = 1e-3  # relative error that is right, unless the exercise says otherwise
+NOT_YOURS = "the check itself failed, which is not your fault"
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """What a check says: its `state`, why, and a hint (shown while the answer is wrong); true only if right."""
+    """What a check says: `state`, why, and a hint for a wrong answer; true only if right."""
 
     state: str
     message: str = ""
@@ -34,7 +38,8 @@ class Verdict:
 
     def __str__(self) -> str:
         hint = f". Hint: {self.hint}" if self.hint and self.state in (NOT_YET, CLOSE) else ""
-        return f"{MARKS[self.state]} {self.state}" + (f": {self.message}" if self.message else "") + hint
+        message = f": {self.message}" if self.message else ""
+        return f"{MARKS[self.state]} {self.state}{message}{hint}"
 
     def __repr__(self) -> str:
         return str(self)
@@ -47,33 +52,41 @@ class Verdict:
 def check(answer: Any, expected: Any, *, hint: str = "", tolerance: float | None = None) -> Verdict:
     """Compare an answer with the expected number, array, text, set, list or mapping.
 
-    `expected` may be a function without arguments that computes it. Numbers may be off by
-    `tolerance` times the largest expected magnitude (default 1e-3; whole numbers and booleans must
-    match); within 10 % is close, as is an array of the right shape with at least one right value.
-    `None` and `...` are "not tried yet". Never raises: a check that breaks says so in its message.
+    `None` and `...` are "not tried yet". A number within 10 % is close, and so is an array of the
+    right shape with at least one right value.
+
+    expected: the value, or a function without arguments that computes it
+    tolerance: largest error, relative to the largest expected magnitude (default 1e-3); without
+        it, whole numbers and booleans must match exactly
     """
     if answer is None or answer is ...:
         return Verdict(NOT_TRIED)
     try:
         value = expected() if callable(expected) else expected
     except Exception as error:
-        return Verdict(NOT_YET, f"the check itself failed, which is not your fault: {_said(error)}")
+        return Verdict(NOT_YET, f"{NOT_YOURS}: {_said(error)}")
     return replace(_compare(answer, value, tolerance), hint=hint)
 
 
 def check_function(
-    function: Any, cases: Sequence[tuple[Any, Any]], *, hint: str = "", tolerance: float | None = None
+    function: Any,
+    cases: Sequence[tuple[Any, Any]],
+    *,
+    hint: str = "",
+    tolerance: float | None = None,
 ) -> Verdict:
-    """Call the student's function on every case and report the first that is not right.
+    """Call the student's function on every case, and report the first that is not right.
 
-    `cases`: `(arguments, expected)`; a tuple of arguments is spread, anything else is the only one.
-    `expected` may be a reference function, called with the same arguments. The function gets copies,
-    so it cannot change the notebook's data. Never raises: an exception becomes a message.
+    The function gets copies, so it cannot change the notebook's data.
+
+    cases: `(arguments, expected)`; a tuple of arguments is spread, anything else is the only one.
+        `expected` may be a reference function, which is called with the same arguments
     """
     if function is None or function is ...:
         return Verdict(NOT_TRIED)
     if not callable(function):
-        return Verdict(NOT_YET, f"expected a function, got {_kind(function)}; give its name without parentheses", hint)
+        got = f"expected a function, got {_kind(function)}"
+        return Verdict(NOT_YET, f"{got}; give its name without parentheses", hint)
     if not cases:
         return Verdict(NOT_YET, "the check itself has no cases, which is not your fault")
     for number, (given, expected) in enumerate(cases, 1):
@@ -82,7 +95,8 @@ def check_function(
         if verdict.state == NOT_TRIED and number > 1:
             verdict = Verdict(NOT_YET, "it returns None")
         if not verdict:
-            where = f"case {number} of {len(cases)}, {one_line(', '.join(map(_shown, arguments)), 60)}"
+            shown = one_line(", ".join(map(_shown, arguments)), 60)
+            where = f"case {number} of {len(cases)}, {shown}"
             return replace(verdict, message=f"{where}: {verdict.message}", hint=hint)
     return Verdict(RIGHT, f"{len(cases)} of {len(cases)} cases")
 
@@ -92,7 +106,7 @@ def _one_case(function: Callable, arguments: tuple, expected: Any, tolerance: fl
         value = expected(*copy.deepcopy(arguments)) if callable(expected) else expected
         arguments = copy.deepcopy(arguments)
     except Exception as error:
-        return Verdict(NOT_YET, f"the check itself failed, which is not your fault: {_said(error)}")
+        return Verdict(NOT_YET, f"{NOT_YOURS}: {_said(error)}")
     try:
         answer = function(*arguments)
     except (Exception, SystemExit) as error:
@@ -115,20 +129,23 @@ def _compare(answer: Any, expected: Any, tolerance: float | None) -> Verdict:
             return _compare_numbers(answer, numbers, tolerance)
         if isinstance(expected, (Mapping, list, tuple)):
             return _compare_parts(answer, expected, tolerance)
-        return Verdict(RIGHT) if bool(answer == expected) else Verdict(NOT_YET, f"not {_shown(answer)}")
+        return _right_or(bool(answer == expected), False, f"not {_shown(answer)}")
     except Exception as error:  # an answer can be any object, with any `__eq__` or `__array__`
-        return Verdict(
-            NOT_YET, f"cannot compare {_kind(answer)} with the expected {type(expected).__name__}: {_said(error)}"
-        )
+        kinds = f"{_kind(answer)} with the expected {type(expected).__name__}"
+        return Verdict(NOT_YET, f"cannot compare {kinds}: {_said(error)}")
+
+
+def _right_or(right: Any, near: Any, message: str) -> Verdict:
+    return Verdict(RIGHT) if right else Verdict(CLOSE if near else NOT_YET, message)
 
 
 def _compare_texts(answer: Any, expected: str) -> Verdict:
-    """Equal but for case and spaces is right; four fifths of the letters is close."""
+    """Compare texts; case and spaces do not count."""
     if not isinstance(answer, str):
         return Verdict(NOT_YET, f"expected a text in quotes, got {_kind(answer)}")
     ours, theirs = (" ".join(text.casefold().split()) for text in (expected, answer))
-    alike = SequenceMatcher(None, ours, theirs).ratio() > 0.8
-    return Verdict(RIGHT) if ours == theirs else Verdict(CLOSE if alike else NOT_YET, f"not {_shown(answer)}")
+    alike = SequenceMatcher(None, ours, theirs).ratio() > ALIKE
+    return _right_or(ours == theirs, alike, f"not {_shown(answer)}")
 
 
 def _compare_sets(answer: Any, expected: set) -> Verdict:
@@ -137,26 +154,25 @@ def _compare_sets(answer: Any, expected: set) -> Verdict:
     given = set(answer)
     found = len(given & expected)
     message = f"{found} of your {len(given)} belong, {len(expected) - found} are missing"
-    near = CLOSE if 2 * found >= len(given | expected) else NOT_YET
-    return Verdict(RIGHT) if given == expected else Verdict(near, message)
+    return _right_or(given == expected, 2 * found >= len(given | expected), message)
 
 
 def _compare_parts(answer: Any, expected: Any, tolerance: float | None) -> Verdict:
-    """A list or a mapping, part by part."""
+    """Compare a list or a mapping part by part."""
     mapping = isinstance(expected, Mapping)
     if not isinstance(answer, Mapping if mapping else (list, tuple)):
         return Verdict(NOT_YET, f"expected a {type(expected).__name__}, got {_kind(answer)}")
     if mapping and set(answer) != set(expected):
-        keys = _compare_sets(set(answer), set(expected))
-        return replace(keys, message=f"keys: {keys.message}")
+        found = _compare_sets(set(answer), set(expected))
+        return replace(found, message=f"keys: {found.message}")
     if len(answer) != len(expected):
         return Verdict(NOT_YET, f"expected {len(expected)} items, got {len(answer)}")
-    verdicts = [_compare(answer[k], expected[k], tolerance) for k in (expected if mapping else range(len(expected)))]
+    places = expected if mapping else range(len(expected))
+    verdicts = [_compare(answer[key], expected[key], tolerance) for key in places]
     right = sum(map(bool, verdicts))
-    if right == len(verdicts):
-        return Verdict(RIGHT)
     near = right or any(verdict.state == CLOSE for verdict in verdicts)
-    return Verdict(CLOSE if near else NOT_YET, f"{right} of {len(verdicts)} values are right")
+    message = f"{right} of {len(verdicts)} values are right"
+    return _right_or(right == len(verdicts), near, message)
 
 
 def _compare_numbers(given: Any, expected: np.ndarray, tolerance: float | None) -> Verdict:
@@ -164,31 +180,33 @@ def _compare_numbers(given: Any, expected: np.ndarray, tolerance: float | None) 
     if answer is None or answer.shape != expected.shape:
         got = _kind(given) if answer is None else _shape(answer)
         turned = answer is not None and expected.ndim > 1 and answer.shape == expected.T.shape
-        return Verdict(NOT_YET, f"expected {_shape(expected)}, got {got}" + ("; transposed?" if turned else ""))
+        hint = "; transposed?" if turned else ""
+        return Verdict(NOT_YET, f"expected {_shape(expected)}, got {got}{hint}")
     theirs, ours = answer.astype(float), expected.astype(float)
     scale = float(np.abs(ours[np.isfinite(ours)]).max(initial=0.0)) or 1.0
+    equal = (theirs == ours) | (np.isnan(theirs) & np.isnan(ours))
     with np.errstate(invalid="ignore"):  # inf - inf
-        error = np.where((theirs == ours) | (np.isnan(theirs) & np.isnan(ours)), 0.0, np.abs(theirs - ours) / scale)
-    exact = tolerance is None and expected.dtype.kind in "bui"
-    good = error <= (0.0 if exact else 1e-3 if tolerance is None else tolerance)
-    if good.all():
-        return Verdict(RIGHT)
+        error = np.where(equal, 0.0, np.abs(theirs - ours) / scale)
+    exact = 0.0 if expected.dtype.kind in "bui" else TOLERANCE
+    good = error <= (exact if tolerance is None else tolerance)
     if answer.ndim:
-        near, message = good.any() or error.max() <= 0.1, f"the shape is right, {good.sum()} of {good.size} values are"
-    else:
-        near, message = error <= 0.1 and expected.dtype.kind != "b", f"not {_shown(given)}" + _guess(theirs, ours)
-    return Verdict(CLOSE if near else NOT_YET, message)
+        message = f"the shape is right, {good.sum()} of {good.size} values are"
+        return _right_or(good.all(), good.any() or error.max(initial=0.0) <= NEAR, message)
+    near = error <= NEAR and expected.dtype.kind != "b"
+    return _right_or(good.all(), near, f"not {_shown(given)}{_guess(theirs, ours)}")
 
 
 def _guess(answer: np.ndarray, expected: np.ndarray) -> str:
-    """What may have gone wrong with a number, without giving the right one away."""
+    """Guess what went wrong with a number, without giving the right one away."""
     guesses = {-1: "look at the sign", 100: "percent, or a fraction?", 0.01: "percent, or a fraction?"}
-    fitting = [guess for factor, guess in guesses.items() if np.isclose(answer, factor * expected, rtol=1e-3, atol=0)]
-    return f"; {fitting[0]}" if fitting else ""
+    for factor, guess in guesses.items():
+        if np.isclose(answer, factor * expected, rtol=1e-3, atol=0):
+            return f"; {guess}"
+    return ""
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """A number, array, tensor or nested list as a numeric array; None for anything else."""
+    """Read a number, array, tensor or nested list as an array; None for anything else."""
     try:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except ValueError:  # rows of different lengths
@@ -216,14 +234,14 @@ def _said(error: BaseException) -> str:
 
 
 def _line_of(error: BaseException, function: Callable) -> str:
-    """Where in the student's own cell the error arose, if it did there."""
-    code = getattr(function, "__code__", None)
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    """Say where in the student's own cell the error arose, if it did there."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f" (line {lines[-1]} of its cell)" if lines else ""
 
 
 def _harmless(text: str) -> str:
-    """Text that Markdown, HTML and MathJax all show as it is; every sign of theirs becomes an entity."""
+    """Write every sign of Markdown, HTML and MathJax as an entity, so that all show it as it is."""
     signs = "\\`*_{}[]()#+-.!|~<>&\"'"
     entities = "".join(f"&#{ord(c)};" if c in signs else c for c in text)
     return entities.replace("$", "<span>$</span>").replace("\n", " ")
