@@ -1,4 +1,4 @@
-"""What happened and where: the rows of a run, the report of a result, the provenance of both."""
+"""What happened and where: the rows of a training, the report of a result, the provenance of both."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit.files import dumps, plain, write_text
+from crossenc_kit.files import plain, write_jsonl
 
 VERSIONS_OF = ("crossenc_kit", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+SHOWN = 20  # rows of a history in a notebook, the last ones
 
 
 class History(Sequence[dict[str, Any]]):
-    """The rows of a run, in order; every row has a `step` and whatever was measured at it.
+    """The rows of a training, in order; each has a `step` and whatever was measured at it.
 
-    Training rows hold `step`, `epoch`, `loss`, `learning_rate`, `grad_norm`, `pairs`, `tokens`,
-    `seconds`; evaluation rows hold `step`, `epoch`, `seconds` and the evaluator's metrics with the
-    prefix `eval_`.
+    A training row holds `step`, `epoch`, `loss`, `learning_rate`, `grad_norm`, `pairs`, `tokens` and `seconds`.
+    An evaluation row holds `step`, `epoch`, `seconds` and the evaluator's metrics with the prefix `eval_`.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]] = ()):
         self.rows = [dict(row) for row in rows]
 
     def append(self, **row: Any) -> dict[str, Any]:
-        """Add one row and return it as stored (numbers as plain Python numbers)."""
+        """Add one row and return it as stored, with plain Python numbers."""
         self.rows.append({name: plain(value) for name, value in row.items()})
         return self.rows[-1]
 
     def column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """`(steps, values)` of the rows that have `name`: two arrays of one length, possibly 0."""
+        """Return `(steps, values)` of the rows that have `name`, two arrays of one length."""
         rows = [row for row in self.rows if name in row]
         return np.array([row["step"] for row in rows]), np.array([row[name] for row in rows], dtype=float)
 
     def names(self) -> list[str]:
-        """Every column name, in the order in which they first appear."""
+        """List every column name in the order of first appearance."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def until(self, step: int) -> History:
-        """The rows up to and including `step`."""
-        return History([row for row in self.rows if row["step"] <= step])
+    def evaluations(self) -> list[dict[str, Any]]:
+        """List the rows that an evaluator wrote."""
+        return [row for row in self.rows if any(name.startswith("eval_") for name in row)]
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write JSON Lines, replacing the file in one move."""
-        return write_text(path, "".join(dumps(row) + "\n" for row in self.rows))
+        """Write JSON Lines in one move."""
+        return write_jsonl(path, self.rows)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> History:
@@ -81,6 +81,17 @@ class History(Sequence[dict[str, Any]]):
 
     def __repr__(self) -> str:
         return f"History: {len(self)} rows, columns {', '.join(self.names())}"
+
+    def _repr_html_(self) -> str:
+        names, shown = self.names(), self.rows[-SHOWN:]
+        left = len(self) - len(shown)
+        rows = [[_cell(row.get(name)) for name in names] for row in shown]
+        return html_table(names, rows, f"{len(self)} rows" + (f", the first {left} not shown" if left else ""))
+
+
+def _cell(value: Any) -> Any:
+    """Show a number with four digits, nothing if there is none."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else value
 
 
 class Report:
@@ -117,7 +128,7 @@ def html_table(headings: Iterable[Any], rows: Iterable[Iterable[Any]], caption: 
 
 
 def provenance(device: Any = None, **more: Any) -> dict[str, Any]:
-    """Versions, device and time of a run; no user, host or path, so that it can be shared."""
+    """Record versions, device and date; no user, host or path, so that it can be shared."""
     versions = {}
     for name in VERSIONS_OF:
         try:
@@ -135,7 +146,7 @@ def provenance(device: Any = None, **more: Any) -> dict[str, Any]:
 
 
 def describe_device(device: Any = None) -> str:
-    """The device in words: the GPU's name, or the CPU with the number of threads torch uses."""
+    """Name the device: the GPU, or the CPU with the number of threads torch uses."""
     torch = sys.modules.get("torch")
     if torch is None:
         return f"cpu, {os.cpu_count()} cores"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, loss_with, read_sts, train
-from crossenc_kit.training.checkpoint import optimizer_tensors
+from crossenc_kit.training.checkpoint import optimizer_state
 from crossenc_kit.training.optimization import adamw
 
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -85,7 +85,7 @@ class Outcome:
 
     def digests(self) -> dict[str, str]:
         """The bits of weights and optimizer, and the history but for the seconds."""
-        tensors, settings = optimizer_tensors(self.optimizer, self.model.model.named_parameters())
+        tensors, settings = optimizer_state(self.model.model, self.optimizer)
         rows = without_seconds(self.result.history)
         best = (self.result.best_step, self.result.best_score)
         return {

@@ -51,10 +51,17 @@ class TestRows:
         assert history.names() == ["step", "loss", "eval_spearman", "grad_norm"]
         assert repr(history) == "History: 4 rows, columns step, loss, eval_spearman, grad_norm"
 
-    def test_until_keeps_every_row_of_that_step(self, history):
-        assert [row["step"] for row in history.until(2)] == [1, 2, 2]
-        assert len(history.until(0)) == 0
-        assert len(history) == 4
+    def test_evaluations(self, history):
+        assert history.evaluations() == [{"step": 2, "eval_spearman": 0.5}]
+
+    def test_in_a_notebook_it_is_an_escaped_table_of_its_last_rows(self):
+        history = History([{"step": step, "<b>note</b>": "<script>"} for step in range(30)])
+        shown = history._repr_html_()
+        assert "<script>" not in shown
+        assert "<b>" not in shown
+        assert shown.count("<tr>") == 21
+        assert "30 rows, the first 10 not shown" in shown
+        assert "<td>0.1235</td><td></td>" in History([{"loss": 0.123456}, {"step": 1}])._repr_html_()
 
     def test_a_sequence(self, history):
         assert history[0] == {"step": 1, "loss": 0.9}
@@ -87,7 +94,7 @@ class TestOnDisk:
     def test_saving_again_replaces_the_file(self, history, tmp_path):
         path = tmp_path / "history.jsonl"
         history.save(path)
-        history.until(1).save(path)
+        History(history[:1]).save(path)
         assert len(History.load(path)) == 1
 
     def test_separators_inside_a_text_do_not_end_a_row(self, tmp_path):

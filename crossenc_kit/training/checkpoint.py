@@ -1,13 +1,8 @@
-"""Crash-safe checkpoints: at any moment, a killed run leaves its newest checkpoint or the one before, whole.
+"""Checkpoints that survive a kill: at any moment the newest one, or the one before it, is whole.
 
-A checkpoint is a folder `step-00000123/` of safetensors files, `state.json` and `manifest.json` (size and
-sha256 of the others, written last). It is written under a hidden name, forced to the disk, and appears under
-its own name by one rename; older ones go only after that. No pickle anywhere: tensors and JSON.
-
-The state of a torch optimizer as flat tensors and JSON, without pickle and bit for bit.
-
-`Optimizer.state_dict` numbers the parameters and mixes tensors with Python values; here every tensor is
-`<parameter name>.<state key>`, ready for safetensors, and the rest is plain JSON.
+A checkpoint is a folder `step-00000123/` of safetensors files, `state.json`, and `manifest.json` with the size
+and sha256 of the others, which is written last. Everything is written under a hidden name, forced to the disk,
+and renamed in one move; older checkpoints go only after that. Tensors and JSON, no pickle.
 """
 
 from __future__ import annotations
@@ -18,12 +13,10 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.files import file_sha256, flush, plain, write_text
@@ -31,24 +24,21 @@ from crossenc_kit.files import file_sha256, flush, plain, write_text
 if TYPE_CHECKING:
     import torch
 
-    Names = Mapping[torch.nn.Parameter, str] | Iterable[tuple[str, torch.nn.Parameter]]
-
 CHECKPOINT = re.compile(r"(\.replaced-)?step-(\d{8,})")
 LEFTOVER = re.compile(r"\.(?:partial|retired)-.+-(\d+)")  # ends with the id of the process that made it
-HOW_NOT_WHAT = ("foreach", "fused", "capturable", "differentiable")  # which kernel runs, not what it computes
-PLAIN = (bool, int, float, str, type(None), np.generic)
+HOW_NOT_WHAT = {"foreach", "fused", "capturable", "differentiable"}  # which kernel runs, not what it computes
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: its folder, its step, its JSON state; tensors are read when asked for."""
+    """A verified checkpoint; its tensors are read when asked for."""
 
     path: Path
     step: int
     state: dict[str, Any]
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors saved under `name`, on the CPU; `CheckpointError` names what there is if not that."""
+        """Read the tensors saved under `name` to the CPU; `CheckpointError` lists the names there are."""
         from safetensors import safe_open
 
         path = self.path / f"{name}.safetensors"
@@ -70,10 +60,12 @@ def save(
 ) -> Path:
     """Write `<folder>/step-<step>/` with a file `<name>.safetensors` per entry of `tensors`, and `state.json`.
 
-    Tied and non-contiguous tensors are written in full. `state` comes back as JSON gives it: floats exactly,
-    NaN and infinities included, tuples as lists, keys as strings. A checkpoint of the same step is replaced.
-    Afterwards the newest `keep` up to `step` stay; whole ones of later steps are left alone, damaged ones go.
-    Raises `CheckpointError` if the disk refuses (older checkpoints stay), TypeError if `state` is not JSON.
+    Floats in `state` come back exactly, NaN and infinities included; tuples become lists, keys strings. Tied
+    tensors are written in full. A checkpoint of the same step is replaced.
+
+    keep: how many of the newest checkpoints up to `step` stay; later ones stay too, damaged ones go
+
+    Raises `CheckpointError` if the disk refuses (older checkpoints stay), `TypeError` if `state` is not JSON.
     """
     if step < 0 or keep < 1:
         raise ValueError(f"step must be at least 0 and keep at least 1, got step={step}, keep={keep}")
@@ -100,9 +92,9 @@ def save(
 
 
 def newest(folder: str | os.PathLike) -> Checkpoint | None:
-    """The newest checkpoint whose files all have the size and sha256 of its manifest, or None.
+    """Find the newest checkpoint whose files all match its manifest, or None.
 
-    Damaged ones are passed over with a warning that says which and why. Nothing is changed on the disk.
+    Warns of each damaged one that it skips, and why. Nothing is changed on the disk.
     """
     for step, path in _checkpoints(Path(folder)):
         damage = _damage(path, step)
@@ -113,7 +105,7 @@ def newest(folder: str | os.PathLike) -> Checkpoint | None:
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folder; clear what dead processes left in it."""
+    """Make the folder, and clear what dead processes left in it."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
         flush(folder.parent)
@@ -130,7 +122,7 @@ def _is_another_live_process(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, so alive
+    except PermissionError:  # someone else's, so alive
         return True
     return True
 
@@ -155,10 +147,10 @@ def _write_all(partial: Path, step: int, tensors: Mapping[str, Mapping[str, torc
 
 
 def _move_in(partial: Path, target: Path) -> None:
-    """Give a written checkpoint its name; one of the same step is set aside first, where `newest` still sees it."""
+    """Name a written checkpoint; one of the same step is first set aside, where `newest` still sees it."""
     aside = target.with_name(f".replaced-{target.name}")
     if target.exists():
-        if aside.exists():  # of an earlier replacement that arrived
+        if aside.exists():  # left by an earlier replacement, which arrived
             _remove(aside)
         os.rename(target, aside)
     os.rename(partial, target)
@@ -166,7 +158,7 @@ def _move_in(partial: Path, target: Path) -> None:
 
 
 def _put_back(folder: Path) -> None:
-    """Give a checkpoint that was set aside its name back if its replacement never arrived."""
+    """Return a checkpoint that was set aside to its name if its replacement never arrived."""
     for aside in list(folder.glob(".replaced-step-*")):
         target = folder / aside.name.removeprefix(".replaced-")
         try:
@@ -179,7 +171,7 @@ def _put_back(folder: Path) -> None:
 def _retire_old(folder: Path, step: int, keep: int) -> None:
     kept = 0
     for number, path in _checkpoints(folder):
-        # Sizes only: reading every older checkpoint at every save would cost more than it could tell.
+        # Sizes only: hashing every older checkpoint at every save would take too long.
         if path.name.startswith(".replaced-") or _damage(path, number, read=False):
             _remove(path)
         elif number <= step:
@@ -189,7 +181,7 @@ def _retire_old(folder: Path, step: int, keep: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Delete a checkpoint, renamed first so that half of one never counts; what cannot be deleted is warned of."""
+    """Delete a checkpoint, renamed first so that half of one never counts; warn if it cannot be deleted."""
     try:
         if not LEFTOVER.fullmatch(path.name):
             doomed = path.with_name(f".retired-{path.name.removeprefix('.replaced-')}-{os.getpid()}")
@@ -201,7 +193,7 @@ def _remove(path: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Folders named like checkpoints, newest step first; one set aside for a replacement comes after it."""
+    """List the folders named like checkpoints, newest first; one set aside comes after its replacement."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := CHECKPOINT.fullmatch(path.name):
@@ -210,7 +202,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _damage(path: Path, step: int, read: bool = True) -> str:
-    """What is wrong with a checkpoint, in words, or "" if it is whole (`read=False`: sizes only)."""
+    """Say what is wrong with a checkpoint, "" if it is whole (`read=False`: sizes only)."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["step"] != step or "state.json" not in manifest["files"]:
@@ -231,7 +223,7 @@ def _damage(path: Path, step: int, read: bool = True) -> str:
 
 
 def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors, no two of which share memory (safetensors refuses both)."""
+    """Make tensors contiguous on the CPU, no two sharing memory; safetensors refuses anything else."""
     storages: set[int] = set()
     result = {}
     for name, tensor in tensors.items():
@@ -242,132 +234,49 @@ def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Names) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """`(tensors, meta)`: the tensors `<parameter>.<state key>`, and groups and scalar state as JSON.
+def optimizer_state(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Split an optimizer's state into flat tensors, named `<parameter>.exp_avg`, and plain settings.
 
-    `names` is `model.named_parameters()` or a dict from parameter to name. The tensors are the live ones,
-    not copies. Raises `CheckpointError` for a parameter without a name and for state that is neither a
-    tensor nor a plain value (of torch's optimizers only LBFGS, which keeps lists of tensors).
+    Not by `torch.distributed.checkpoint`: it cannot load a parameter that never had a gradient.
     """
-    named = _named(names)
+    saved, names = optimizer.state_dict(), _numbered_names(model, optimizer)
     tensors: dict[str, torch.Tensor] = {}
-    state: dict[str, Any] = {}
-    groups: list[dict[str, Any]] = []
-    for members, group in zip(_members(optimizer, named), optimizer.param_groups, strict=True):
-        settings = {key: _value(group[key], key) for key in group if key not in ("params", "param_names")}
-        groups.append({"params": members, **settings})
-        for name, parameter in zip(members, group["params"], strict=True):
-            if entry := optimizer.state.get(parameter):
-                live, state[name] = _split(name, parameter, entry)
-                tensors.update(live)
-    return tensors, {"groups": groups, "state": state}
+    values: dict[str, Any] = {}
+    for number, state in saved["state"].items():
+        for key, value in state.items():
+            (tensors if hasattr(value, "dtype") else values)[f"{names[number]}.{key}"] = value
+    groups = [{**group, "params": [names[number] for number in group["params"]]} for group in saved["param_groups"]]
+    return tensors, {"groups": groups, "values": values}
 
 
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: Names, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]
-) -> None:
-    """Put back what `optimizer_tensors` took; the next step is the one that would have come.
-
-    Unlike `Optimizer.load_state_dict` it casts nothing, finds parameters by name, and leaves `fused`,
-    `foreach`, `capturable` and `differentiable` as this optimizer was built, so that a run may change device.
-    Raises `CheckpointError` before anything is changed if parameter groups differ or tensors are absent.
-    """
-    members = _members(optimizer, _named(names))
-    _check_groups([group["params"] for group in meta["groups"]], members)
-    wanted = [f"{name}.{key}" for name, entry in meta["state"].items() for key in entry["tensors"]]
-    absent = [key for key in wanted if key not in tensors]
-    if absent:
-        raise CheckpointError(
-            f"{len(absent)} optimizer tensors are absent, such as {absent[0]!r}; use another checkpoint"
-        )
-    optimizer.state.clear()
-    for group, saved, group_names in zip(optimizer.param_groups, meta["groups"], members, strict=True):
-        for key in saved.keys() - {"params", *HOW_NOT_WHAT}:
-            group[key] = _like(group.get(key), saved[key])
-        for name, parameter in zip(group_names, group["params"], strict=True):
-            if entry := meta["state"].get(name):
-                optimizer.state[parameter] = _joined(name, parameter, entry, tensors, group)
-
-
-def _split(name: str, parameter: torch.Tensor, entry: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict]:
-    """The state of one parameter as (flat tensors, JSON)."""
-    import torch
-
-    live = {key: value for key, value in entry.items() if isinstance(value, torch.Tensor)}
-    values = {key: _value(value, f"{key} of {name}") for key, value in entry.items() if key not in live}
-    on_cpu = [key for key, tensor in live.items() if tensor.device != parameter.device]
-    meta = {"tensors": list(live), "on_cpu": on_cpu, "values": values}
-    return {f"{name}.{key}": tensor.detach() for key, tensor in live.items()}, meta
-
-
-def _joined(
-    name: str,
-    parameter: torch.Tensor,
-    entry: Mapping[str, Any],
+def load_optimizer_state(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
     tensors: Mapping[str, torch.Tensor],
-    group: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The inverse of `_split`: the state of one parameter, each tensor on the device where its kernel wants it."""
-    state = dict(entry["values"])
-    for key in entry["tensors"]:
-        on_cpu = key in entry["on_cpu"]
-        if key == "step":  # torch's own rule: on the device only for kernels that read it there
-            on_cpu = not (group.get("fused") or group.get("capturable"))
-        state[key] = tensors[f"{name}.{key}"].to("cpu" if on_cpu else parameter.device, copy=True)
-    return state
+    settings: Mapping[str, Any],
+) -> None:
+    """Put back what `optimizer_state` took, so that the next step is the one that would have come.
+
+    How a step is computed (`fused`, `foreach`, ...) stays as this optimizer was built, so that training may
+    move to another device.
+    """
+    numbers = {name: number for number, name in enumerate(_numbered_names(model, optimizer))}
+    state: dict[int, dict[str, Any]] = {}
+    for flat, value in {**tensors, **settings["values"]}.items():
+        name, _, key = flat.rpartition(".")
+        state.setdefault(numbers[name], {})[key] = value
+    groups = []
+    for saved, built in zip(settings["groups"], optimizer.param_groups, strict=True):
+        # JSON made lists of tuples such as AdamW's betas.
+        group = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        group |= {key: built[key] for key in HOW_NOT_WHAT & built.keys()}
+        groups.append({**group, "params": [numbers[name] for name in saved["params"]]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _named(names: Names) -> dict[torch.nn.Parameter, str]:
-    if isinstance(names, Mapping):
-        return dict(names)
-    result: dict[torch.nn.Parameter, str] = {}
-    for name, parameter in names:
-        result.setdefault(parameter, name)  # a tied parameter goes by its first name
-    return result
-
-
-def _members(optimizer: torch.optim.Optimizer, named: Mapping[torch.nn.Parameter, str]) -> list[list[str]]:
-    """The names of each group's parameters; every parameter must have one, and no two the same."""
-    nameless = [p for group in optimizer.param_groups for p in group["params"] if p not in named]
-    if nameless:
-        shapes = [tuple(parameter.shape) for parameter in nameless[:3]]
-        raise CheckpointError(f"{len(nameless)} parameters of the optimizer have no name, of shapes {shapes}; name all")
-    members = [[named[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
-    flat = [name for group in members for name in group]
-    twice = sorted({name for name in flat if flat.count(name) > 1}) if len(set(flat)) < len(flat) else []
-    if twice:
-        raise CheckpointError(f"two parameters of the optimizer are both named {twice[0]!r}; give each its own name")
-    return members
-
-
-def _check_groups(saved: Sequence[Sequence[str]], current: Sequence[Sequence[str]]) -> None:
-    if [sorted(group) for group in saved] == [sorted(group) for group in current]:
-        return
-    before, now = ({name for group in groups for name in group} for groups in (saved, current))
-    raise CheckpointError(
-        f"the checkpoint's optimizer had parameter groups of sizes {[len(group) for group in saved]}, this one has "
-        f"{[len(group) for group in current]}; only in the checkpoint: {sorted(before - now)[:3]}, "
-        f"only here: {sorted(now - before)[:3]}. Build model and optimizer with the settings of the saved run"
-    )
-
-
-def _value(value: Any, what: str) -> Any:
-    """A setting or state of an optimizer as JSON holds it exactly."""
-    import torch
-
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return value.item()
-    items = value if isinstance(value, (list, tuple)) else [value]
-    kinds = sorted({type(item).__name__ for item in items if not isinstance(item, PLAIN)})
-    if kinds:
-        raise CheckpointError(
-            f"the optimizer's {what} holds {', '.join(kinds)}; only tensors and plain values are saved"
-        )
-    return plain(value)
-
-
-def _like(current: Any, saved: Any) -> Any:
-    """A setting read from JSON in the form this optimizer has it: a tuple for a list, a tensor filled in place."""
-    if hasattr(current, "fill_"):
-        return current.fill_(saved)
-    return tuple(saved) if isinstance(current, tuple) else saved
+def _numbered_names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """List the parameters' names in the order in which `Optimizer.state_dict` numbers them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]

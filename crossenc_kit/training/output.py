@@ -1,4 +1,4 @@
-"""How a training run goes to the disk and comes back: its folder, checkpoints, best and last model, card."""
+"""How training goes to the disk and comes back: its folder, checkpoints, best and last model, model card."""
 
 from __future__ import annotations
 
@@ -14,67 +14,70 @@ from crossenc_kit.files import mend_folder, plain
 from crossenc_kit.history import History, provenance
 from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.models.adapters import is_wrapped, put_back
-from crossenc_kit.training.checkpoint import load_optimizer, newest, optimizer_tensors, save
-from crossenc_kit.training.setup import Run
+from crossenc_kit.training.setup import Setup
 
 
-def claim_folder(run: Run) -> None:
-    """Look whether this run may use its folder, which it has locked, and clear up after a killed one."""
-    folder = run.folder
+def claim_folder(setup: Setup) -> None:
+    """Check that a folder, already locked, may be used, and clean up after a killed training."""
+    folder = setup.folder
     assert folder is not None
-    if not run.config.resume and any((folder / "checkpoints").glob("step-*")):
+    if not setup.config.resume and any((folder / "checkpoints").glob("step-*")):
         raise CheckpointError(
-            f"{str(folder)!r} holds the checkpoints of another run; pass resume=True to go on with it, "
+            f"{str(folder)!r} holds the checkpoints of another training; pass resume=True to go on with it, "
             "or choose another output_dir"
         )
     for name in ("best", "last"):
         mend_folder(folder / name)
 
 
-def save_state(run: Run) -> None:
-    """Write a checkpoint: weights, optimizer, state, history, and the plan that they belong to."""
-    if run.processes.is_main:
-        assert run.folder is not None
-        optimizer, meta = optimizer_tensors(run.optimizer, run.model.model.named_parameters())
+def save_state(setup: Setup) -> None:
+    """Write a checkpoint: weights, optimizer, state, history, and the plan they belong to."""
+    from crossenc_kit.training.checkpoint import optimizer_state, save
+
+    if setup.processes.is_main:
+        assert setup.folder is not None
+        optimizer, settings = optimizer_state(setup.model.model, setup.optimizer)
         kept = {"history", "best_weights"}
-        values = {f.name: getattr(run.state, f.name) for f in fields(run.state) if f.name not in kept}
+        values = {f.name: getattr(setup.state, f.name) for f in fields(setup.state) if f.name not in kept}
+        stopped = "early" if setup.state.stopped == "early" else ""
         state = {
-            "fingerprint": plain(run.fingerprint),
-            "optimizer": meta,
-            "scaler": run.scaler.state_dict(),
-            "run": {**values, "seconds": run.seconds(), "stopped": "early" if run.state.stopped == "early" else ""},
-            "history": run.state.history.rows,
+            "fingerprint": plain(setup.fingerprint),
+            "optimizer": settings,
+            "scaler": setup.scaler.state_dict(),
+            "state": {**values, "seconds": setup.seconds(), "stopped": stopped},
+            "history": setup.state.history.rows,
         }
-        tensors = {"model": run.model.model.state_dict(), "optimizer": optimizer}
-        save(run.folder / "checkpoints", run.state.step, tensors, state, keep=run.config.keep_checkpoints)
-        run.state.history.save(run.folder / "history.jsonl")
-    run.processes.wait()
+        tensors = {"model": setup.model.model.state_dict(), "optimizer": optimizer}
+        save(setup.folder / "checkpoints", setup.state.step, tensors, state, keep=setup.config.keep_checkpoints)
+        setup.state.history.save(setup.folder / "history.jsonl")
+    setup.processes.wait()
 
 
-def load_state(run: Run) -> None:
-    """Bring a run to where its newest whole checkpoint left off; without one, to its beginning."""
-    if not run.config.resume or run.folder is None:
+def load_state(setup: Setup) -> None:
+    """Go back to the newest whole checkpoint; without one, begin at the beginning."""
+    if not setup.config.resume or setup.folder is None:
         return
-    run.processes.wait()
-    found = newest(run.folder / "checkpoints")
+    from crossenc_kit.training.checkpoint import load_optimizer_state, newest
+
+    setup.processes.wait()
+    found = newest(setup.folder / "checkpoints")
     if found is None:
-        if any((run.folder / "checkpoints").glob("step-*")):
-            warnings.warn(f"no checkpoint in {run.folder} is whole; the run starts anew", stacklevel=3)
+        if any((setup.folder / "checkpoints").glob("step-*")):
+            warnings.warn(f"no checkpoint in {setup.folder} is whole; training starts anew", stacklevel=3)
         return
-    check_fingerprint(found.state["fingerprint"], run.fingerprint)
-    weights, best_step = found.tensors("model"), found.state["run"]["best_step"]
-    _check_weights(run.model.model, weights, found.path)
-    best = best_step is not None and run.config.restore_best
-    best_weights = _load_best(run.folder / "best", run, best_step) if best else None
-    run.model.model.load_state_dict(weights)
-    names = run.model.model.named_parameters()
-    load_optimizer(run.optimizer, names, found.tensors("optimizer"), found.state["optimizer"])
+    check_fingerprint(found.state["fingerprint"], setup.fingerprint)
+    weights, best_step = found.tensors("model"), found.state["state"]["best_step"]
+    _check_weights(setup.model.model, weights, found.path)
+    best = best_step is not None and setup.config.restore_best
+    best_weights = _load_best(setup.folder / "best", setup, best_step) if best else None
+    load_optimizer_state(setup.model.model, setup.optimizer, found.tensors("optimizer"), found.state["optimizer"])
+    setup.model.model.load_state_dict(weights)
     if found.state["scaler"]:
-        run.scaler.load_state_dict(found.state["scaler"])
-    for name, value in found.state["run"].items():
-        setattr(run.state, name, value)
-    run.state.history = History(found.state["history"])
-    run.state.best_weights = best_weights
+        setup.scaler.load_state_dict(found.state["scaler"])
+    for name, value in found.state["state"].items():
+        setattr(setup.state, name, value)
+    setup.state.history = History(found.state["history"])
+    setup.state.best_weights = best_weights
 
 
 def _check_weights(model: Any, weights: dict[str, Any], path: Path) -> None:
@@ -87,56 +90,57 @@ def _check_weights(model: Any, weights: dict[str, Any], path: Path) -> None:
         )
 
 
-def _load_best(folder: Path, run: Run, step: int) -> dict[str, Any] | None:
-    """The weights that the folder best/ holds; those of an adapter pass through the model on their way."""
+def _load_best(folder: Path, setup: Setup, step: int) -> dict[str, Any] | None:
+    """Read the weights of the folder best/; those of an adapter pass through the model."""
     from safetensors.torch import load_file
 
-    wrapped = is_wrapped(run.model.model)
+    model = setup.model.model
+    wrapped = is_wrapped(model)
     path = folder / ("adapter_model.safetensors" if wrapped else "model.safetensors")
     if not path.is_file():
         warnings.warn(f"{path} is missing: the best weights so far, of step {step}, are lost", stacklevel=4)
         return None
     if wrapped:
-        put_back(run.model.model, folder)
-        return _weights(run.model.model)
+        put_back(model, folder)
+        return _weights(model)
     weights = load_file(path)
-    if unknown := sorted(weights.keys() - run.model.model.state_dict().keys()):
+    if unknown := sorted(weights.keys() - model.state_dict().keys()):
         raise CheckpointError(f"{path} holds {unknown[0]!r}, which this model lacks; pass restore_best=False")
     return weights
 
 
-def keep_best(run: Run) -> None:
-    """Remember the weights as the best so far: in memory, and in the folder `best/` where there is one."""
-    if run.config.restore_best:
-        run.state.best_weights = _weights(run.model.model)
-    if run.folder is not None and run.processes.is_main:
-        _describe_result(run)
-        _save_model(run, run.folder / "best")
+def keep_best(setup: Setup) -> None:
+    """Remember the weights as the best so far, in memory and in the folder `best/`."""
+    if setup.config.restore_best:
+        setup.state.best_weights = _weights(setup.model.model)
+    if setup.folder is not None and setup.processes.is_main:
+        _describe_result(setup)
+        _save_model(setup, setup.folder / "best")
 
 
 def _weights(model: Any) -> dict[str, Any]:
-    """Copies on the CPU of all weights that training can change."""
+    """Copy all weights that training can change to the CPU."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: w.detach().cpu().clone() for name, w in model.state_dict().items() if name not in frozen}
 
 
-def save_models(run: Run) -> None:
-    """At the end: save the last model, and leave the best weights in the model where asked for."""
-    _describe_result(run)
-    if run.folder is not None and run.processes.is_main:
-        _save_model(run, run.folder / "last")
-        run.state.history.save(run.folder / "history.jsonl")
-    best = run.state.best_weights
-    if best is not None and run.state.best_step != run.state.step:
-        run.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
-    run.model.model.eval()
+def save_models(setup: Setup) -> None:
+    """Save the last model, then put the best weights into the model if asked for."""
+    _describe_result(setup)
+    if setup.folder is not None and setup.processes.is_main:
+        _save_model(setup, setup.folder / "last")
+        setup.state.history.save(setup.folder / "history.jsonl")
+    best = setup.state.best_weights
+    if best is not None and setup.state.best_step != setup.state.step:
+        setup.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
+    setup.model.model.eval()
 
 
-def _save_model(run: Run, folder: Path) -> None:
+def _save_model(setup: Setup, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        run.model.save_pretrained(folder)
+        setup.model.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"could not save the model in {folder}: {error}. What was there, and the checkpoints, are untouched. "
@@ -144,27 +148,28 @@ def _save_model(run: Run, folder: Path) -> None:
         ) from error
 
 
-def describe_run(run: Run) -> None:
+def describe_training(setup: Setup) -> None:
     """Put data and settings into the model card."""
-    parts = run.loss.parts(run.data, run.model.num_labels)
+    parts = setup.loss.parts(setup.data, setup.model.num_labels)
     names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
     columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
-    run.model.card |= {
+    setup.model.card |= {
         "data": {
-            "training pairs": f"{run.data.num_pairs:,}",
+            "training pairs": f"{setup.data.num_pairs:,}",
             **{name: f"{y.min():g} to {y.max():g}, mean {y.mean():.3g}" for name, y in columns},
-            "sha256": run.fingerprint["data"][:16],
-            "truncated pairs": run.tokens.num_truncated,
-            **({"notes": "; ".join(run.data.notes)} if run.data.notes else {}),
+            "sha256": setup.fingerprint["data"][:16],
+            "truncated pairs": setup.tokens.num_truncated,
+            **({"notes": "; ".join(setup.data.notes)} if setup.data.notes else {}),
         },
-        "settings": {"loss": run.fingerprint["loss"], **run.config.plan()},
-        "provenance": provenance(run.model.device),
+        "settings": {"loss": setup.fingerprint["loss"], **setup.config.plan()},
+        "provenance": provenance(setup.model.device),
     }
 
 
-def _describe_result(run: Run) -> None:
-    evaluations = [row for row in run.state.history if any(name.startswith("eval_") for name in row)]
+def _describe_result(setup: Setup) -> None:
+    """Put the metrics of the best evaluation into the model card, else those of the last one."""
+    evaluations = setup.state.history.evaluations()
     if evaluations:
-        best = next((row for row in evaluations if row["step"] == run.state.best_step), evaluations[-1])
+        best = next((row for row in evaluations if row["step"] == setup.state.best_step), evaluations[-1])
         values = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
-        run.model.card["metrics"] = {"step": best["step"], **values}
+        setup.model.card["metrics"] = {"step": best["step"], **values}

@@ -1,4 +1,4 @@
-"""A training run put together: model, data, plan, optimizer, schedule, and the state that a checkpoint keeps."""
+"""What one call of `train` works with: `Setup`, and the `State` in it that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from crossenc_kit.training.processes import Processes, join
 
 
 @dataclass(eq=False)
-class RunState:
-    """The part of a run that a checkpoint keeps, besides weights and optimizer."""
+class State:
+    """What changes during training and, besides weights and optimizer, is kept in a checkpoint."""
 
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # of training, before the last resume
@@ -47,12 +47,12 @@ class RunState:
     without_better: int = 0  # evaluations since the best one
     stopped: str = ""  # "", "stopped" by a signal, or "early" by patience
     history: History = field(default_factory=History)
-    best_weights: dict[str, Any] | None = None  # on the CPU; saved as the folder best/, not here
+    best_weights: dict[str, Any] | None = None  # on the CPU; on the disk it is the folder best/
 
 
 @dataclass(eq=False)
-class Run:
-    """What one call of `train` works with; `state` is the part that a checkpoint keeps."""
+class Setup:
+    """Everything that one call of `train` works with."""
 
     model: CrossEncoder
     data: Pairs
@@ -65,20 +65,20 @@ class Run:
     processes: Processes
     steps_per_epoch: int
     total_steps: int
-    schedule: Callable[[int], float]
+    schedule: Callable[[int], float]  # step -> factor of the peak learning rate
     folder: Path | None
-    state: RunState
     fingerprint: dict[str, Any]
-    started: float
     batches: Callable[[int], list[np.ndarray]] | None  # the caller's own steps of an epoch, as group numbers
-    data_of: Callable[[int], Any] | None  # the data of each epoch, where they are not the same
-    data_epoch: int = 0  # whose data `data` and `tokens` are
-    planned: tuple[int, list[list[np.ndarray]]] = (-1, [])
-    positives: Positives | None = None  # of this epoch's data, where the loss takes negatives from the batch
-    step_tokens: Tokens | None = None  # of the pairs of this step: `tokens`, or other pairs of the same texts
+    data_of: Callable[[int], Any] | None  # the data of each epoch, if they differ
+    state: State = field(default_factory=State)
+    started: float = field(default_factory=time.perf_counter)
+    data_epoch: int = 0  # the epoch that `data` and `tokens` belong to
+    planned: tuple[int, list[list[np.ndarray]]] = (-1, [])  # an epoch and its steps, each cut into micro-batches
+    positives: Positives | None = None  # of this epoch, if the loss takes negatives from the batch
+    step_tokens: Tokens | None = None  # of this step's pairs: `tokens`, or other pairs of the same texts
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of one optimizer step, the same in every process."""
+        """Return the micro-batches of one optimizer step, the same in every process."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self.planned[0] != epoch:
             self._begin(epoch)
@@ -94,30 +94,30 @@ class Run:
         return micro_batches_of(lists, cuts, self.loss, self.loss.takes_lists(self.data), groups)
 
     def _widened(self, lists: Lists, groups: np.ndarray, epoch: int, index: int) -> Lists:
-        """The lists of a step with negatives from each other, drawn from (seed, epoch, step)."""
-        generator = np.random.default_rng([self.config.seed, epoch, index + 1])  # without the 1, the plan's own numbers
+        """Give a step's lists negatives from each other, drawn from (seed, epoch, step)."""
+        generator = np.random.default_rng([self.config.seed, epoch, index + 1])  # [seed, epoch] shuffles the plan
         rule, room = RULES[self.model.truncation], self.model.max_length - self.tokens.template.size
         assert self.positives is not None
         return widen(lists, groups, self.loss.in_batch, self.positives, generator, lambda sizes: rule(sizes, room))
 
     def scores(self, rows: np.ndarray) -> Any:
-        """Raw scores `(B, C)` of some pairs of this step; gradients flow."""
+        """Compute the raw scores `(B, C)` of some of this step's pairs; gradients flow."""
         assert self.step_tokens is not None
         return self.model.scores(self.step_tokens, rows)
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens `(B,)` of some pairs of this step."""
+        """Return the number of tokens `(B,)` of some of this step's pairs."""
         assert self.step_tokens is not None
         return self.step_tokens.lengths[rows]
 
     def _begin(self, epoch: int) -> None:
-        """Have data, tokens and plan of an epoch at hand; data that another epoch had are let go before."""
+        """Get data, tokens and plan of an epoch; the data of another epoch are released first."""
         if self.data_of is not None and epoch != self.data_epoch:
             count = len(self.data)
             self.data = self.tokens = self.step_tokens = self.positives = None  # type: ignore[assignment]
             self.data, self.data_epoch = epoch_data(self.data_of, epoch, self.loss, self.model, count), epoch
             self.processes.check_same(self.data.fingerprint(), f"the data of epoch {epoch}")
-            model = self.model  # which warned of truncation in the first epoch
+            model = self.model  # its own `tokenize` would warn of truncation again
             self.tokens = tokenize(model.tokenizer, self.data, model.max_length, model.truncation)
         if self.loss.in_batch and self.positives is None:
             self.positives = known_positives(self.tokens, np.asarray(self.data.labels))
@@ -139,31 +139,32 @@ class Run:
         )
 
     def autocast(self) -> Any:
+        """Return the context in which the forward pass runs in the chosen precision."""
         import torch
 
         dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision_of(self.config)]
         return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype is not None)
 
     def is_due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
+        """Tell whether something that happens every so many steps, and at the end, happens now."""
         return self.state.step % every == 0 or self.state.step == self.total_steps
 
     def is_evaluation_due(self) -> bool:
-        """Whether the evaluator is to be called: at the end of each epoch, or as `evaluation_steps` says."""
+        """Tell whether to evaluate: at the end of each epoch, or as `evaluation_steps` says."""
         config, within = self.config, self.state.step % self.steps_per_epoch
         if config.evaluate_epochs and config.evaluation_steps:
             return within == 0 or within % config.evaluation_steps == 0 or self.state.step == self.total_steps
         return self.is_due(config.evaluation_steps or self.steps_per_epoch)
 
     def is_save_due(self) -> bool:
-        """Whether a checkpoint is to be written: every `save_steps`, and before leaving."""
+        """Tell whether to write a checkpoint: every `save_steps`, and before stopping."""
         if self.folder is None:
             return False
         every = self.config.save_steps
         return self.state.stopped == "stopped" or bool(every and (self.state.stopped or self.is_due(every)))
 
     def seconds(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Return the seconds of training so far, those before a resume included."""
         return self.state.seconds + time.perf_counter() - self.started
 
 
@@ -174,8 +175,8 @@ def prepare(
     config: TrainingConfig,
     optimizer: Callable,
     batches: Callable[[int], list[np.ndarray]] | None = None,
-) -> Run:
-    """Check everything that can be checked before the first step, and put a run together."""
+) -> Setup:
+    """Check everything that can be checked before the first step, and put the setup together."""
     import torch
 
     check_config(config)
@@ -191,17 +192,14 @@ def prepare(
     processes.share(model.model.state_dict().values())
     per_epoch = len(batches(0)) if batches else steps_per_epoch(len(data), config.batch_size, config.accumulation)
     total = min(per_epoch * config.epochs, config.max_steps or sys.maxsize)
-    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
-    if not callable(config.scheduler):
-        check_warmup(config.scheduler, warmup, total, config.learning_rate)
     _set_up_layers(model, config)
     named = list(model.model.named_parameters())
     made = optimizer(
         parameter_groups(named, config.learning_rate, config.weight_decay, config.layer_decay, config.head_factor)
     )
     plan = fingerprint(model, data, known, config, made)
-    processes.check_same(plan, "the run (data, loss, model, settings)")
-    return Run(
+    processes.check_same(plan, "the training (data, loss, model, settings)")
+    return Setup(
         model=model,
         data=data,
         tokens=model.tokenize(data),
@@ -213,22 +211,30 @@ def prepare(
         processes=processes,
         steps_per_epoch=per_epoch,
         total_steps=total,
-        schedule=find_schedule(config.scheduler, total, warmup),
+        schedule=_schedule(config, total),
         folder=Path(config.output_dir) if config.output_dir else None,
-        state=RunState(),
         fingerprint=plan,
-        started=time.perf_counter(),
         batches=batches,
         data_of=data_of,
     )
 
 
+def _schedule(config: TrainingConfig, total: int) -> Callable[[int], float]:
+    """Return the learning rate's factor as a function of the step."""
+    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
+    if not callable(config.scheduler):
+        check_warmup(config.scheduler, warmup, total, config.learning_rate)
+    return find_schedule(config.scheduler, total, warmup)
+
+
 def epoch_data(
     data_of: Callable[[int], Any], epoch: int, loss: Loss, model: CrossEncoder, count: int | None = None
 ) -> Pairs:
-    """The data of one epoch, checked; `count`: how many rows it must have, those of the first epoch.
+    """Read an epoch's data and check its labels.
 
-    Pairs without labels are positives where the loss takes its negatives from the batch.
+    Pairs without labels are positives if the loss takes its negatives from the batch.
+
+    count: the rows of epoch 0, so many that every other epoch must have
     """
     data = as_pairs(data_of(epoch))
     if not len(data):
@@ -247,21 +253,21 @@ def epoch_data(
 
 
 def _set_up_layers(model: CrossEncoder, config: TrainingConfig) -> None:
-    """Dropout and activation checkpointing as the settings say."""
+    """Set dropout and activation checkpointing as the settings say."""
     import torch
 
     for module in model.model.modules():
         if config.dropout is not None and isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
     if config.gradient_checkpointing:
-        newer = getattr(model.model, "activation_checkpointing_enable", None)  # its later name
+        newer = getattr(model.model, "activation_checkpointing_enable", None)  # the name since transformers 5
         (newer or model.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def fingerprint(model: CrossEncoder, data: Pairs, loss: Loss, config: TrainingConfig, optimizer: Any) -> dict[str, Any]:
-    """What a run's weights depend on; a checkpoint goes on only with the same.
+    """Describe what the trained weights depend on; a checkpoint is resumed only with the same.
 
-    Of data that are a function of the epoch it holds those of epoch 0.
+    If the data are a function of the epoch, those of epoch 0 count.
     """
     settings = model.config.to_dict()
     sizes = {name: settings[name] for name in sorted(settings) if name.endswith("_size") or "drop" in name}

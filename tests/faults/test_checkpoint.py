@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from small_disks import disk_of
 
+from crossenc_kit import files
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.training import checkpoint
 from crossenc_kit.training.checkpoint import newest, save
@@ -45,7 +46,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-FILE_OPERATIONS = ("mkdir", "open", "fsync", "rename", "unlink", "rmdir")
+FILE_OPERATIONS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
 EXIT = 42
 
 
@@ -74,7 +75,8 @@ def inject(patch: pytest.MonkeyPatch, at: int, fail, then_all=()) -> itertools.c
 
     for name in FILE_OPERATIONS:
         patch.setattr(os, name, wrap(name, getattr(os, name)))
-    patch.setattr(checkpoint, "open", wrap("write or read", open), raising=False)
+    for module in (checkpoint, files):
+        patch.setattr(module, "open", wrap("write or read", open), raising=False)
     patch.setattr(safetensors.torch, "save_file", wrap("save_file", safetensors.torch.save_file))
     return counter
 
@@ -83,7 +85,7 @@ def tear(name: str, arguments: tuple) -> None:
     """What is left of a file when its writing is cut off."""
     if name == "save_file":
         arguments[1].write_bytes(b"half")
-    if name == "write or read" and arguments[1:] == ("w",):
+    if name == "write or read" and arguments[1:] == ("xb",):
         arguments[0].write_text('{"half":')
 
 

@@ -34,7 +34,8 @@ def test_an_interrupt_leaves_a_usable_model():
     assert (outcome.result.status, outcome.result.steps, len(outcome.result.history)) == ("stopped", 3, 3)
     assert not outcome.model.model.training
     whole = run()
-    assert without_seconds(outcome.result.history) == without_seconds(whole.result.history.until(3))
+    first = [row for row in whole.result.history if row["step"] <= 3]
+    assert without_seconds(outcome.result.history) == without_seconds(first)
     assert np.isfinite(outcome.model.predict(sentences(3).texts)).all()
 
 

@@ -53,7 +53,7 @@ def test_resuming_what_never_began_begins(tmp_path, whole):
 def test_another_runs_folder_is_refused(robbed, tmp_path):
     shutil.copytree(robbed, tmp_path / "run")
     before = read_status(tmp_path / "run"), names(tmp_path / "run" / "checkpoints")
-    with pytest.raises(CheckpointError, match="holds the checkpoints of another run; pass resume=True to go on"):
+    with pytest.raises(CheckpointError, match="holds the checkpoints of another training; pass resume=True to go on"):
         go(tmp_path / "run")
     assert (read_status(tmp_path / "run"), names(tmp_path / "run" / "checkpoints")) == before
 
@@ -139,6 +139,6 @@ def test_no_whole_checkpoint_begins_anew_and_says_so(robbed, tmp_path, whole):
     shutil.copytree(robbed, tmp_path / "run")
     for folder in (tmp_path / "run" / "checkpoints").iterdir():
         truncate(folder)
-    with pytest.warns(UserWarning, match=r"is damaged"), pytest.warns(UserWarning, match="the run starts anew"):
+    with pytest.warns(UserWarning, match=r"is damaged"), pytest.warns(UserWarning, match="training starts anew"):
         outcome = go(tmp_path / "run", resume=True)
     assert_as_whole(outcome, tmp_path / "run", whole)

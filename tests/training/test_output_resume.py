@@ -50,11 +50,12 @@ def test_the_same_bits_after_many_interruptions(tmp_path, whole):
 
 def test_seconds_go_on(tmp_path):
     interrupted(tmp_path, 5, ask_to_stop)
-    before = newest(tmp_path / "checkpoints").state["run"]["seconds"]
+    before = newest(tmp_path / "checkpoints").state["state"]["seconds"]
     outcome = go(tmp_path, resume=True)
     seconds = [row["seconds"] for row in outcome.result.history]
     assert seconds == sorted(seconds)
-    assert outcome.result.history.until(5)[-1]["seconds"] <= before <= seconds[-1] <= outcome.result.minutes * 60
+    at_stop = [row["seconds"] for row in outcome.result.history if row["step"] == 5][-1]
+    assert at_stop <= before <= seconds[-1] <= outcome.result.minutes * 60
 
 
 def test_whatever_model_is_brought_the_checkpoint_counts(tmp_path, whole):

@@ -126,7 +126,8 @@ def test_the_scenes_are_what_they_are_for():
 
 def start(launcher, folder, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = str(Path(crossenc_kit.__file__).parents[1])
+    roots = [Path(crossenc_kit.__file__).parents[1], HERE.parent]  # the package and the tests' builders
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, roots))
     with open(folder / "output.txt", "a") as output:
         command = [*launcher, SCRIPT, str(folder), *arguments]
         return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -166,7 +167,9 @@ def test_the_main_process_gives_all_its_weights(two):
 
 def test_processes_with_different_data_say_so(two):
     for found in noted(two, "other data"):
-        assert found["message"].startswith("the run (data, loss, model, settings) is not the same in all 2 processes")
+        assert found["message"].startswith(
+            "the training (data, loss, model, settings) is not the same in all 2 processes"
+        )
 
 
 def test_processes_whose_data_differ_in_a_later_epoch_say_so(two):
