@@ -1,6 +1,6 @@
 """Figures of classifiers: confusion, reliability, precision against recall, accuracy by tag.
 
-`report` is a `ClassificationReport` throughout.
+A `report` is what `evaluate_classification` returns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def confusion(report: Any) -> Figure:
-    """Counts of each class (row) by what was predicted (column), and each as a share of its row."""
+    """Draw how often each class (row) was predicted as each (column), and its share of the row."""
     counts, names = np.asarray(report.confusion), list(report.label_names)
     size = len(names)
     totals = counts.sum(axis=1, keepdims=True)
@@ -50,7 +50,7 @@ def confusion(report: Any) -> Figure:
 
 
 def _worst(counts: np.ndarray, names: Sequence[str]) -> str:
-    """The most frequent mistake, in words."""
+    """Put the most frequent mistake into words."""
     mistakes = counts - np.diag(np.diag(counts))
     row, column = np.unravel_index(mistakes.argmax(), mistakes.shape)
     if not mistakes.any():
@@ -60,12 +60,15 @@ def _worst(counts: np.ndarray, names: Sequence[str]) -> str:
 
 
 def reliability(reports: Mapping[str, Any], *, bins: int = 15, title: str = "Reliability") -> Figure:
-    """How often predictions came true against how sure they were, and the share of the pairs in each of the bins.
+    """Draw how often predictions came true against how confident they were, and pairs per bin.
 
-    `reports`: one to four names, each to a report or to `(probabilities, labels)`. `(N, C)`: confidence and accuracy
-    of the predicted class; `(N,)`: probability and frequency of class 1. A system that is as sure as it is right lies
-    on the diagonal; ECE, the calibration error, is its mean distance. Guo et al., "On calibration of modern neural
-    networks", 2017. Raises `ValueError` for `(N,)` beside `(N, C)`, which are not the same quantity.
+    A calibrated system lies on the diagonal; ECE, the calibration error, is its mean distance from it.
+    Guo et al., "On calibration of modern neural networks", 2017.
+
+    reports: name -> a report, or `(probabilities, labels)`, for up to four systems. `(N, C)` shows
+        confidence and accuracy of the predicted class, `(N,)` probability and frequency of class 1
+
+    Raises `ValueError` for `(N,)` beside `(N, C)`, which are different quantities.
     """
     systems = {name: _probabilities_and_labels(report) for name, report in _few(reports, "systems").items()}
     kinds = {probabilities.ndim for probabilities, _ in systems.values()}
@@ -109,11 +112,13 @@ def _probabilities_and_labels(report: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def precision_recall(reports: Any, *, title: str = "Precision against recall") -> Figure:
-    """Precision against recall as the threshold falls, with the threshold in use marked.
+    """Draw precision against recall as the threshold falls, and mark the threshold in use.
 
-    `reports`: one to four names, each to a report of one score; or one report, of whose classes, if it has several
-    (at most four), each is drawn against the others. AP, the average precision, is the area under the steps; dotted
-    lines are the share of the class, which a random scorer gets.
+    AP, the average precision, is the area under the steps. Dotted lines show the share of the class,
+    which is the precision of a random scorer.
+
+    reports: name -> report with one score per pair, for up to four systems; or one report, in which
+        each of up to four classes is drawn against the others
     """
     named: Mapping[str, Any] = _few(reports if isinstance(reports, Mapping) else {reports.name: reports}, "systems")
     curves: dict[str, tuple[np.ndarray, np.ndarray, Any]] = {}
@@ -141,7 +146,10 @@ def precision_recall(reports: Any, *, title: str = "Precision against recall") -
 
 
 def _one_against_rest(report: Any) -> Mapping[str, tuple[np.ndarray, np.ndarray, None]]:
-    """Class -> its probabilities, whether it is the label, no threshold; without classes of no pair or of all."""
+    """Map each class to its probabilities, to whether it is the label, and to no threshold.
+
+    Classes of no pair or of all pairs have no curve and are left out.
+    """
     curves = {}
     for index, name in enumerate(report.label_names):
         own = (report.labels == index).astype(int)
@@ -171,9 +179,13 @@ def compare_by_tag(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Figure:
-    """Accuracy of two reports on the same pairs, side by side for each tag, with 95 % bootstrap intervals.
+    """Draw the accuracy of two reports on the same pairs, side by side for each tag.
 
-    `tags`: `(N,)`; the most frequent is on top. Raises `ValueError` where reports or tags are not of the same pairs.
+    Whiskers are 95 % bootstrap intervals.
+
+    tags: `(N,)`; the most frequent is on top
+
+    Raises `ValueError` if reports and tags are not of the same pairs.
     """
     if not len(tags) == ours.count == theirs.count or not np.array_equal(ours.labels, theirs.labels):
         raise ValueError(
@@ -203,7 +215,7 @@ def compare_by_tag(
 
 
 def _accuracies(report: Any, parts: Sequence[np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """Accuracy within each of P parts of the pairs, and the low and high ends of its interval: `(3, P)`."""
+    """Measure accuracy in each of P parts of the pairs: value, low and high end, `(3, P)`."""
     right = np.asarray(report.predicted == report.labels, float)
     ends = [bootstrap_interval(np.mean, right[part], resamples=resamples, seed=seed) for part in parts]
     return np.array([(right[part].mean(), *end) for part, end in zip(parts, ends, strict=True)]).T

@@ -1,7 +1,7 @@
-"""What a figure is here: titled, labelled, legible in grey, with alt text, and tied to no global state.
+"""What every figure shares: a title, labels, alt text, styles legible in grey, no global state.
 
-A figure shows itself in a notebook as an HTML image with alt text; in a terminal its text is the
-alt text. Everything that is drawn or said may come from data, so it is made harmless here.
+A figure shows itself in a notebook as an HTML image with alt text, and in a terminal as that text.
+Whatever is drawn or said may come from data, so it is made harmless here.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ STYLES = (
 def drawing(
     title: str, facts: str, panels: Sequence[Sequence[str]] = (("all",),), *, height: float = 3.5, **layout: Any
 ) -> tuple[Figure, dict[str, Axes]]:
-    """An empty figure, 7 by `height` inch at 110 dpi, and its named panels.
+    """Make an empty figure, 7 by `height` inches at 110 dpi, and return it with its named panels.
 
-    `facts` are what the figure shows, in numbers; with the title they are its alt text. `layout` goes
-    to matplotlib's `subplot_mosaic`.
+    facts: what the figure shows, in numbers; with the title they are its alt text
+    panels: rows of names for matplotlib's `subplot_mosaic`, which also gets `layout`
     """
     figure = _figure_class()(figsize=(7, height), dpi=110, layout="constrained", facecolor="white")
     figure.set_label(f"{one_line(title, 200)}. {one_line(facts, 1000)}.")
@@ -53,7 +53,7 @@ def drawing(
 
 @functools.cache
 def _figure_class() -> type[Figure]:
-    """The `Figure` that shows itself; made at first use, since matplotlib is slow to import."""
+    """Define the `Figure` that shows itself, at first use, because matplotlib is slow to import."""
     from matplotlib.figure import Figure
 
     class Drawing(Figure):
@@ -73,23 +73,23 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
 
 
 def one_line(text: str, width: int) -> str:
-    """`text` without line breaks and control characters, cut to `width` characters."""
+    """Remove line breaks and control characters, and cut to `width` characters."""
     words = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return words if len(words) <= width else words[: width - 1] + "…"
 
 
 def safe(text: str, width: int = 40) -> str:
-    """`one_line` with every dollar escaped, so that matplotlib draws it and never reads it as maths."""
+    """Do the same, and escape every dollar, so that matplotlib never reads maths."""
     return one_line(text, width).replace("$", r"\$")
 
 
 def alt_text(figure: Figure) -> str:
-    """What the figure says, in a few sentences with its main numbers."""
+    """Return what the figure says, in a few sentences with its main numbers."""
     return str(figure.get_label())
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of at most 128 colours, about half the size of a full-colour one."""
+    """Render a PNG of at most 128 colours, about half the size of a full-colour one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image, PngImagePlugin
 
@@ -107,7 +107,7 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
-    """Write the figure as PNG, with its alt text as the file's description; folders are made."""
+    """Write the figure as PNG, with its alt text as description; missing folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(figure))
@@ -115,13 +115,13 @@ def save(figure: Figure, path: str | os.PathLike) -> Path:
 
 
 def as_html(figure: Figure) -> str:
-    """The figure as one `<img>` with its alt text, everything escaped."""
+    """Render one `<img>` with its alt text, everything escaped."""
     data = base64.b64encode(png(figure)).decode("ascii")
     return f'<img alt="{html.escape(alt_text(figure))}" src="data:image/png;base64,{data}">'
 
 
 def show(figure: Figure) -> None:
-    """Display the figure in a notebook cell; elsewhere print its alt text."""
+    """Display the figure in a notebook cell, or print its alt text elsewhere."""
     if running_shell() is None:
         print(alt_text(figure))
         return
@@ -131,6 +131,6 @@ def show(figure: Figure) -> None:
 
 
 def running_shell() -> Any:
-    """The IPython shell that runs this code, None in a plain script."""
+    """Return the IPython shell that runs this code, or None in a plain script."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None

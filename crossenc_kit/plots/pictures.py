@@ -1,4 +1,4 @@
-"""Pictures that explain rather than measure: two architectures, padding, attention."""
+"""Pictures that explain rather than measure: padding, and attention."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ def padding(
     batches: int = 2,
     title: str = "Tokens computed: useful (solid) and padding (hatched)",
 ) -> Figure:
-    """Batches as they are computed: one panel a plan, one row a pair, its share of padding in the title.
+    """Draw batches as they are computed: one panel per plan, one row per pair.
 
-    `plans`: name -> the batches of an epoch, each an array of true lengths in tokens. Plans named in
-    `packed` have no padding: their tokens are drawn as one stream, folded into lines. The shares are
-    over all batches; `batches` of them, evenly spaced, are drawn.
+    Titles give the share of padding over all batches of the plan.
+
+    plans: name -> the batches of an epoch, each an array of true lengths in tokens
+    packed: plans without padding, whose tokens are drawn as one stream folded into lines
+    batches: how many of them, evenly spaced, are drawn
     """
     epochs = {name: [np.asarray(batch, int) for batch in plan] for name, plan in plans.items()}
     if not epochs or not all(plan and all(batch.size for batch in plan) for plan in epochs.values()):
@@ -50,13 +52,13 @@ def padding(
 
 
 def padding_share(plan: Sequence[np.ndarray]) -> float:
-    """Share of the computed tokens that are padding when each batch is padded to its longest pair."""
+    """Return the share of computed tokens that is padding if each batch is as long as its longest pair."""
     computed = sum(len(batch) * int(batch.max()) for batch in plan)
     return 1.0 - sum(int(batch.sum()) for batch in plan) / computed
 
 
 def _draw_rows(ax: Axes, batch: np.ndarray, top: int, _widest: int) -> int:
-    """One padded batch from row `top` down; returns the first free row."""
+    """Draw one padded batch from row `top` down, and return the first free row."""
     rows = top + np.arange(len(batch))
     ax.barh(rows, batch, height=0.8, color=INK, snap=False)
     ax.barh(rows, batch.max() - batch, left=batch, height=1, color="white", edgecolor=GREY, hatch="/////", linewidth=0)
@@ -64,7 +66,7 @@ def _draw_rows(ax: Axes, batch: np.ndarray, top: int, _widest: int) -> int:
 
 
 def _draw_stream(ax: Axes, batch: np.ndarray, top: int, widest: int) -> int:
-    """One packed batch as a stream of tokens folded at `widest`, neighbours in two tones."""
+    """Draw one packed batch as a stream of tokens folded at `widest`, neighbours in two tones."""
     ends = np.cumsum(batch)
     cuts = np.unique(np.concatenate([[0], ends, np.arange(0, ends[-1], widest)]))
     owner = np.searchsorted(ends, cuts[:-1], side="right")
@@ -75,10 +77,10 @@ def _draw_stream(ax: Axes, batch: np.ndarray, top: int, widest: int) -> int:
 
 
 def attention_map(matrix: ArrayLike, tokens: Sequence[str], *, title: str = "Attention between the tokens") -> Figure:
-    """Attention weights `(T, T)` of one pair, from the token of the row to the token of the column.
+    """Draw the attention weights `(T, T)` of one pair, from the row's token to the column's.
 
     Lines separate the two texts, after the first `[SEP]` or `</s>`. Raises `ValueError` if the matrix
-    does not have one row and one column a token.
+    does not have one row and one column per token.
     """
     weights = np.asarray(matrix, float)
     if weights.shape != (len(tokens), len(tokens)):

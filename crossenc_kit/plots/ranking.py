@@ -1,6 +1,6 @@
-"""Figures of rankings: queries won and lost, ranks before and after, systems, depths, losses over seeds.
+"""Figures of rankings: queries won and lost, ranks before and after, systems, depths, seeds.
 
-Blue is better, orange is worse; hatches, markers and heights say the same without colour.
+Blue is better and orange is worse; hatches, markers and heights say the same without colour.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ MOST_NAMES = 40  # the most rows with a name in one figure
 def query_differences(
     comparison: Any, *, queries: Mapping[str, str] | None = None, named: int = 4, title: str = ""
 ) -> Figure:
-    """The difference of two runs on each query, sorted; the queries that won and lost most by name below.
+    """Draw the difference of two runs on each query, sorted, and name those that won and lost most.
 
-    `comparison`: what `compare_runs` gives. `queries`: their texts by id, shown in place of the ids.
+    comparison: from `compare_runs`
+    queries: texts by id, shown in place of the ids
+    named: queries to name at each end
     """
     values = np.asarray(comparison.differences, float)
     if not len(values):
@@ -59,7 +61,7 @@ def query_differences(
 
 
 def _signed_bars(ax: Axes, values: np.ndarray, upright: bool) -> None:
-    """Bars of gains and losses, told apart by colour, by direction and, where there is room, by hatch."""
+    """Draw gains and losses as bars, told apart by colour, direction and, if there is room, hatch."""
     places = np.arange(len(values))
     kinds = {"better": (values > 0, BLUE, ""), "worse": (values < 0, ORANGE, "////")}
     for name, (rows, color, hatch) in kinds.items():
@@ -76,9 +78,9 @@ def _signed_bars(ax: Axes, values: np.ndarray, upright: bool) -> None:
 
 
 def rank_changes(
+    qrels: Qrels,
     before: Run,
     after: Run,
-    qrels: Qrels,
     *,
     queries: Mapping[str, str] | None = None,
     query_ids: Sequence[str] | None = None,
@@ -86,12 +88,17 @@ def rank_changes(
     relevant_from: float = 1,
     title: str = "Ranks of the relevant documents",
 ) -> Figure:
-    """The rank of each relevant document in two runs, a panel a query; rank 1 is on top, ranks are on a log scale.
+    """Draw the rank of each relevant document in two runs, one panel per query.
 
-    `query_ids`: at most 9 (default: the first 6 with a relevant document in either run). A document that a run lacks
-    is below the dotted line. Raises `ValueError` where there is nothing to draw.
+    Rank 1 is on top, and ranks are on a log scale. A document that a run lacks is below the dotted
+    line.
+
+    queries: texts by id, shown in place of the ids
+    query_ids: at most 9; by default the first 6 with a relevant document in either run
+
+    Raises `ValueError` if there is nothing to draw.
     """
-    slopes = _slopes(before, after, qrels, query_ids, relevant_from)
+    slopes = _slopes(qrels, before, after, query_ids, relevant_from)
     lines = [line for own in slopes.values() for line in own]
     rose, fell = sum(b > a for b, a in lines), sum(b < a for b, a in lines)
     lost = sum(not np.isfinite(a) for _, a in lines)
@@ -120,9 +127,9 @@ def rank_changes(
 
 
 def _slopes(
-    before: Run, after: Run, qrels: Qrels, query_ids: Sequence[str] | None, relevant_from: float
+    qrels: Qrels, before: Run, after: Run, query_ids: Sequence[str] | None, relevant_from: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Of each query, the ranks of its relevant documents before and after, infinite where a run lacks one."""
+    """Rank each query's relevant documents before and after; infinite if a run lacks one."""
     unknown = [query for query in query_ids or () if query not in qrels]
     if unknown:
         raise ValueError(f"query {unknown[0]!r} is not in the qrels")
@@ -149,9 +156,10 @@ def _draw_slopes(ax: Axes, lines: Sequence[tuple[float, float]], foot: float | N
 
 
 def systems(reports: Mapping[str, Any], *, metric: str = "", title: str = "") -> Figure:
-    """One metric of several rankings with 95 % intervals, and the ceiling of each one's candidates as a mark.
+    """Draw one metric of several rankings with 95 % intervals, and each one's ceiling as a mark.
 
-    `reports`: name to the report of `evaluate_ranking`, the first on top; `metric`: one of theirs (default: the first).
+    reports: name -> report of `evaluate_ranking`; the first is on top
+    metric: by default the first of the reports
     """
     if not 1 <= len(reports) <= MOST_NAMES:
         raise ValueError(f"expected 1 to {MOST_NAMES} systems, got {len(reports)}")
@@ -187,16 +195,20 @@ def systems(reports: Mapping[str, Any], *, metric: str = "", title: str = "") ->
 def quality_against_cost(
     curves: Any, *, cost: str = "depth", metric: str = "ndcg@10", xlabel: str = "", title: str = ""
 ) -> Figure:
-    """What is reached against what it costs: a point a depth, with its interval, and a line a system.
+    """Draw quality against cost: one line per system, one point with its interval per depth.
 
-    `curves`: the points of one system, or name to points of one to four. A point is what `depth_curve` gives, of which
-    `cost` is "depth", "pairs" or "seconds", or a tuple `(depth, cost, value)` or `(depth, cost, value, low, high)`.
-    A grey line is the ceiling, where points have one. Raises `ValueError` where points lack what is asked for.
+    A grey line is the ceiling, if the points have one.
+
+    curves: the points of one system, or name -> points of up to four; a point is from `depth_curve`
+        or a tuple `(depth, cost, value)` or `(depth, cost, value, low, high)`
+    cost: "depth", "pairs" or "seconds"
+
+    Raises `ValueError` for points without that metric.
     """
     named = curves if isinstance(curves, Mapping) else {"reranked": curves}
     if not 1 <= len(named) <= len(STYLES) or not all(len(points) for points in named.values()):
         raise ValueError(f"expected 1 to {len(STYLES)} systems, each with points; got {len(named)}")
-    units = {"depth": "candidates reranked of a query", "pairs": "pairs scored", "seconds": "seconds"}
+    units = {"depth": "candidates reranked per query", "pairs": "pairs scored", "seconds": "seconds"}
     if cost not in units:
         raise ValueError(f"cost must be one of {', '.join(units)}; got {cost!r}")
     tables = {name: np.array([_point(p, cost, metric) for p in points], float) for name, points in named.items()}
@@ -222,7 +234,7 @@ def quality_against_cost(
 
 
 def _point(point: Any, cost: str, metric: str) -> tuple[float, ...]:
-    """(depth, cost, value, low, high, ceiling) of a point; NaN for what it has not."""
+    """Read a point as (depth, cost, value, low, high, ceiling), with NaN for what it lacks."""
     nothing = float("nan")
     if isinstance(point, (tuple, list)):
         if len(point) not in (3, 5):
@@ -245,7 +257,7 @@ def _draw_curve(ax: Axes, table: np.ndarray, style: Mapping[str, str], name: str
 
 
 def _write_depths(ax: Axes, table: np.ndarray) -> None:
-    """Each depth once where systems share its cost, below the lowest of their points."""
+    """Write each depth below its point; once, below the lowest, if systems share its cost."""
     lowest: dict[tuple[float, float], float] = {}
     for depth, at, value in table[:, :3]:
         lowest[depth, at] = min(value, lowest.get((depth, at), value))
@@ -262,10 +274,13 @@ def dots_by_seed(
     xlabel: str = "value",
     ylabel: str = "loss",
 ) -> Figure:
-    """A dot a seed and a line a system, by falling mean: how far seeds lie apart beside how far systems do.
+    """Draw one dot per seed and one line per system: do seeds lie as far apart as systems do?
 
-    `values`: name to the values of its seeds, or to `{seed: value}`. `intervals`: name to the ends of a whisker, for
-    example a bootstrap over queries. `references`: values drawn as vertical lines, for example BM25's.
+    Systems are sorted by their mean, the best on top.
+
+    values: name -> the values of its seeds, or {seed: value}
+    intervals: name -> ends of a whisker, for example a bootstrap over queries
+    references: name -> a value drawn as a vertical line, for example BM25's
     """
     tables = {name: _seeds(name, own) for name, own in values.items()}
     if not 1 <= len(tables) <= MOST_NAMES:
@@ -295,5 +310,5 @@ def dots_by_seed(
 def _seeds(name: str, values: Any) -> np.ndarray:
     array = np.asarray(list(values.values()) if isinstance(values, Mapping) else values, float)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"{name!r} has the values {values!r}; expected a finite number a seed")
+        raise ValueError(f"{name!r} has the values {values!r}; expected one finite number per seed")
     return array

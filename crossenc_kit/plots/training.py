@@ -1,4 +1,4 @@
-"""Training seen: the curves of a history, and the same curves while the run goes on."""
+"""Curves of training: of a finished history, and live while the model trains."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ Hook = Callable[[Mapping[str, Any]], None]
 def curves(
     history: History | Sequence[Mapping[str, Any]], metric: str | None = None, *, title: str = "Training"
 ) -> Figure:
-    """Training loss (raw, and its running mean), learning rate and `metric` against the step.
+    """Draw training loss (raw and its running mean), learning rate and `metric` against the step.
 
-    `metric` is by default the first that the evaluator gave. Raises `ValueError` if no row has a loss, or if the
-    model was evaluated but no row has `metric`.
+    metric: by default the first that the evaluator gave
+
+    Raises `ValueError` if no row has a loss, or if none of the evaluations has `metric`.
     """
     history = history if isinstance(history, History) else History(history)
     steps, loss = history.column("loss")
@@ -94,7 +95,7 @@ def _word(metric: str) -> str:
 
 
 def _best(values: np.ndarray, metric: str) -> int | None:
-    """Where the metric is best: highest, or lowest for a loss or an error; None if it was never a number."""
+    """Find the best row: the highest, or the lowest of a loss or error; None if there is no number."""
     if not np.isfinite(values).any():
         return None
     lowest = metric.endswith(("loss", "error"))
@@ -102,7 +103,7 @@ def _best(values: np.ndarray, metric: str) -> int | None:
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred mean over `width` values, over fewer at the ends and where one is not a number."""
+    """Average over `width` values around each; over fewer at the ends and beside a NaN."""
     known = np.isfinite(values)
     window = np.ones(width)
     total = np.convolve(np.where(known, values, 0.0), window, "same")
@@ -119,12 +120,14 @@ def live_progress(
     interval: float = 0.5,
     clock: Callable[[], float] = time.monotonic,
 ) -> Hook:
-    """A function to call with each row of a running history: `train(..., on_row=live_progress(n))`.
+    """Make a function that shows how training goes: `train(..., on_row=live_progress(n))`.
 
-    In a notebook that somebody has open it redraws one figure, at most every `interval` seconds and
-    in at most a tenth of the run's time. Elsewhere (papermill, nbval, a script) it prints a plain
-    line each fifth of the run; in a terminal also every 10 seconds. `live` overrides the choice.
-    `metric` is the curve beside the loss; by default Spearman, else the first metric evaluated.
+    In a notebook that somebody has open, it redraws one figure. Elsewhere (papermill, nbval, a script)
+    it prints a plain line each fifth of the steps, and in a terminal also every 10 seconds.
+
+    metric: the curve beside the loss; by default Spearman, else the first metric evaluated
+    live: overrides the choice between figure and lines
+    interval: seconds between two figures at least; drawing takes at most a tenth of the time
     """
     if live if live is not None else _somebody_watches():
         return _live_figure(total_steps, describe, metric, interval, clock)
@@ -132,7 +135,7 @@ def live_progress(
 
 
 def _somebody_watches() -> bool:
-    """True in a kernel that a notebook page started; papermill, nbval and nbconvert leave no such mark."""
+    """Tell a kernel that a notebook page started; papermill, nbval and nbconvert leave no such mark."""
     shell = running_shell()
     if shell is None or not hasattr(shell, "kernel"):
         return False
@@ -188,6 +191,6 @@ def _text_lines(total: int, describe: str, metric: str | None, clock: Callable[[
 
 
 def _metric(names: Sequence[str], wanted: str | None) -> str:
-    """The metric to show: the one asked for if it is there, else Spearman, else the first evaluated."""
+    """Choose the metric to show: the one asked for, else Spearman, else the first evaluated."""
     found = [name for name in names if name.startswith("eval_")]
     return next((name for name in (wanted, "eval_spearman", *found) if name in found), "eval_spearman")

@@ -44,7 +44,7 @@ def a_point(depth, value):
 POINTS = [a_point(0, 0.5), a_point(10, 0.7), a_point(20, 0.6)]
 SAMPLES = {
     "query_differences": lambda word: query_differences(a_comparison(word), queries={"q0": word}),
-    "rank_changes": lambda word: rank_changes(BEFORE, AFTER, QRELS, queries={"a": word}, names=(word, "b"), title=word),
+    "rank_changes": lambda word: rank_changes(QRELS, BEFORE, AFTER, queries={"a": word}, names=(word, "b"), title=word),
     "systems": lambda word: systems({word: a_report(BEFORE), "b": a_report(AFTER)}, title=word),
     "quality_against_cost": lambda word: quality_against_cost({word: POINTS, "b": [(1, 2, 0.4)]}, title=word),
     "dots_by_seed": lambda word: dots_by_seed({word: [0.5, 0.6], "b": {7: 0.4}}, references={word: 0.3}, xlabel=word),
@@ -92,7 +92,7 @@ class TestQueryDifferences:
 
 class TestRankChanges:
     def test_a_line_a_relevant_document(self):
-        figure = rank_changes(BEFORE, AFTER, QRELS, queries={"b": "second"}, names=("BM25", "model"))
+        figure = rank_changes(QRELS, BEFORE, AFTER, queries={"b": "second"}, names=("BM25", "model"))
         lines = [
             [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
             for ax in figure.axes
@@ -107,31 +107,31 @@ class TestRankChanges:
         assert alt_text(figure) == f"Ranks of the relevant documents. {facts}."
 
     def test_rank_1_is_on_top(self):
-        low, high = rank_changes(BEFORE, AFTER, QRELS).axes[0].get_ylim()
+        low, high = rank_changes(QRELS, BEFORE, AFTER).axes[0].get_ylim()
         assert low > high
 
     def test_queries_may_be_chosen(self):
-        figure = rank_changes(BEFORE, AFTER, QRELS, query_ids=["c", "b"])
+        figure = rank_changes(QRELS, BEFORE, AFTER, query_ids=["c", "b"])
         assert [ax.get_title() for ax in figure.axes] == ["c", "b"]
         assert labels(figure.axes[0].yaxis) == ["1", "2"]  # nothing is missing
-        assert "1 are not in after" in alt_text(rank_changes(AFTER, BEFORE, QRELS))
+        assert "1 are not in after" in alt_text(rank_changes(QRELS, AFTER, BEFORE))
 
     def test_six_are_shown_where_none_is_chosen(self):
         qrels = {f"q{i}": {"x": 1} for i in range(20)}
         run = {query: {"x": 1.0} for query in list(qrels)[5:]}
-        assert [ax.get_title() for ax in rank_changes(run, run, qrels).axes] == [f"q{i}" for i in range(5, 11)]
+        assert [ax.get_title() for ax in rank_changes(qrels, run, run).axes] == [f"q{i}" for i in range(5, 11)]
 
     def test_what_cannot_be_drawn(self):
         with pytest.raises(
             ValueError, match=r"^expected 1 to 9 queries with a relevant document in either run; got 0$"
         ):
-            rank_changes(BEFORE, AFTER, QRELS, relevant_from=2)
+            rank_changes(QRELS, BEFORE, AFTER, relevant_from=2)
         with pytest.raises(ValueError, match=r"^query 'z' is not in the qrels$"):
-            rank_changes(BEFORE, AFTER, QRELS, query_ids=["z"])
+            rank_changes(QRELS, BEFORE, AFTER, query_ids=["z"])
         qrels = {f"q{i}": {"x": 1} for i in range(10)}
         run = {query: {"x": 1.0} for query in qrels}
         with pytest.raises(ValueError, match="got 10"):
-            rank_changes(run, run, qrels, query_ids=list(qrels))
+            rank_changes(qrels, run, run, query_ids=list(qrels))
 
 
 class TestSystems:
@@ -221,7 +221,7 @@ class TestDotsBySeed:
         with pytest.raises(ValueError, match="expected 1 to 40 systems, got 0"):
             dots_by_seed({})
         for values in ([], [np.nan], 0.5):
-            with pytest.raises(ValueError, match=r"^'a' has the values .*; expected a finite number a seed$"):
+            with pytest.raises(ValueError, match=r"^'a' has the values .*; expected one finite number per seed$"):
                 dots_by_seed({"a": values})
 
 
@@ -251,8 +251,8 @@ def test_hostile_text_is_drawn_as_it_is_and_escaped_in_html(draw):
         lambda: query_differences(a_comparison(queries=500)),
         lambda: query_differences(compare_runs(QRELS, BEFORE, BEFORE)),  # nothing differs
         lambda: query_differences(compare_runs({"a": {"x": 1}}, {"a": {"x": 1.0}}, {"a": {"u": 1.0}})),
-        lambda: rank_changes({}, {"a": {"x": 1.0}}, QRELS),
-        lambda: rank_changes(*[{"a": {f"d{i}": 1.0 for i in range(3000)} | {"x": 0.0}}] * 2, QRELS),
+        lambda: rank_changes(QRELS, {}, {"a": {"x": 1.0}}),
+        lambda: rank_changes(QRELS, *[{"a": {f"d{i}": 1.0 for i in range(3000)} | {"x": 0.0}}] * 2),
         lambda: systems({f"system {i} " * 9: a_report(BEFORE) for i in range(25)}),
         lambda: quality_against_cost([(0, 0, 0.5)]),
         lambda: quality_against_cost([(1, 1, 0.5, 0.5, 0.5), (2, 1, 0.5, 0.4, 0.6)], cost="pairs"),
