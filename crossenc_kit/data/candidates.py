@@ -36,7 +36,8 @@ from crossenc_kit.data.sources import SPLITS, Layout, find_source
 from crossenc_kit.data.tables import MalformedLines, is_parquet, read_parquet, read_table, usable
 from crossenc_kit.errors import DataError, some
 
-ID_COLUMN = re.compile(r"(.*[_-])?(ids?|idx|index|urls?)([_-]\d+)?|[qp]id", re.IGNORECASE)  # also negative_id_1
+# query_id, negative_id_1, url, ...
+ID_COLUMN = re.compile(r"(.*[_-])?(ids?|idx|index|urls?)([_-]\d+)?|[qp]id", re.IGNORECASE)
 FILES = ("{}.jsonl", "{}.tsv", "{}.parquet")
 TRIPLE = ("query", "positive", "negative")
 Texts = Mapping[str, str] | Iterable[Any]
@@ -66,10 +67,10 @@ def read_candidates(
     malformed: str = "error",
     encoding: str = "utf-8",
 ) -> Pairs:
-    """Read queries with candidate documents and labels, one group per query; the forms are listed above.
+    """Read queries with candidates and labels, one group per query; the module lists the forms.
 
-    source: a data set or a dictionary of them, rows, a file, or "org/name" on the hub with its `config`
-    columns: the inputs, the query's first (default: all but the target; ids beside texts become tags)
+    source: rows, a data set or a dictionary of them, a file, or "org/name" on the hub (`config`)
+    columns: the inputs, the query's first (default: all but the target; ids beside texts are tags)
     queries, documents: `{id: text}`, or rows of id and text, if the inputs hold ids
     depth, limit: keep only the first candidates of a row, only the first rows
     by_query: join rows of a query, each text once, at its highest label (not if labels are margins)
@@ -133,7 +134,7 @@ def _named(row: Any) -> Row:
 
 
 def _selected(rows: Numbered, bad: MalformedLines) -> tuple[Numbered, list[str]]:
-    """Read rows of microsoft/ms_marco as lists with labels; say which have no selected passage and are left out."""
+    """Read rows of microsoft/ms_marco; say which have no selected passage and are left out."""
     listed = list(usable(rows, _listed_passages, bad))
     kept = [(number, row) for number, row in listed if any(row["labels"])]
     without = [str(row.get("query_id", f"{bad.unit} {number}")) for number, row in listed if not any(row["labels"])]
@@ -156,7 +157,7 @@ def _listed_passages(row: Row) -> Row:
 
 
 def _inputs(names: list[str], columns: Sequence[str] | None, origin: str) -> list[str]:
-    """Name the columns of the query and of its documents: those given, else texts, else ids in their place."""
+    """Name the columns of query and documents: those given, else texts, else ids."""
     if columns is not None:
         if isinstance(columns, str) or len(columns) < 2 or not set(columns) <= set(names):
             raise DataError(f"{origin}: columns is {columns!r}; expected two or more of {', '.join(names)}")
@@ -209,7 +210,7 @@ def _replaced(value: Any, texts: Mapping[str, str], name: str) -> Any:
 
 
 def _target(row: Row) -> tuple[str, Any]:
-    """Return the name and the value of a row's target; a number given as text (in a TSV file) as a number."""
+    """Return name and value of a row's target; a number given as text (in a TSV) as a number."""
     name = next((name for name in TARGET_COLUMNS if name in row), "")
     value = row.get(name)
     try:
@@ -260,7 +261,7 @@ def _parser(
 
 
 def _from_margins(margins: float | list[float]) -> list[float]:
-    """Turn n margins of the positive over each negative into n + 1 labels: the first negative has 0."""
+    """Turn n margins over the negatives into n + 1 labels: the first negative has 0."""
     own = np.atleast_1d(np.asarray(margins, dtype=float))
     return [*own[:1].tolist(), *(own[0] - own).tolist()]
 
@@ -284,7 +285,7 @@ def _pairs(groups: list[Group], tags: dict[str, list], notes: list[str], graded:
 
 
 def join_queries(pairs: Pairs) -> Pairs:
-    """Join groups of the same query, in the order of the first; each text once, at its highest label.
+    """Join groups of a query, in the order of the first; each text once, at its highest label.
 
     Tags keep the value that all groups of a query share; columns that differ are left out.
     """

@@ -24,8 +24,9 @@ from crossenc_kit.errors import DataError
 from crossenc_kit.scorers import warn_at_call
 
 ANNOTATOR = re.compile(r"label\d")  # the labels of single annotators, after the columns that matter
-NO_LABEL = ("-", "hidden")  # the annotators of SNLI and MultiNLI did not agree; MultiNLI's test sets. On the hub: -1
-NumberedRows = list[tuple[int, Mapping[str, Any] | None]]  # line or row, its columns; None for a broken row
+# "-": annotators of SNLI and MultiNLI did not agree; "hidden": MultiNLI's test sets. On the hub: -1
+NO_LABEL = ("-", "hidden")
+NumberedRows = list[tuple[int, Mapping[str, Any] | None]]  # None for a broken row
 
 
 class Task(NamedTuple):
@@ -47,7 +48,7 @@ class Task(NamedTuple):
 
 
 def read_published(path: str | os.PathLike, encoding: str = "utf-8") -> Iterable[tuple[int, Any]]:
-    """Yield (line number, row) of a file of labelled pairs; the row is None if Quora's file is broken there."""
+    """Yield (line number, row) of a file of labelled pairs; a broken row of Quora's is None."""
     names = first_line(path, encoding).split("\t")
     if {"question1", "question2"} <= set(names):
         return _read_quora(path, encoding)
@@ -57,9 +58,9 @@ def read_published(path: str | os.PathLike, encoding: str = "utf-8") -> Iterable
 def _read_quora(path: str | os.PathLike, encoding: str) -> Iterator[tuple[int, dict[str, str] | None]]:
     """Read Quora's quora_duplicate_questions.tsv and GLUE's train.tsv and dev.tsv, line by line.
 
-    Quora quotes a text with a quote or a tab as in CSV. Some rows have a line break in a text, which
-    GLUE even shuffled apart: their lines lack cells, and are None. (Read as CSV, a quote that stays
-    open would take in all rows up to the next quote.)
+    Quora quotes a text with a quote or a tab as in CSV. Some rows have a line break in a text,
+    which GLUE even shuffled apart: their lines lack cells, and are None. (Read as CSV, a quote that
+    stays open would take in all rows up to the next quote.)
     """
     lines = lines_of(path, encoding)
     names = header(next(lines)[1].split("\t"), path)
@@ -101,13 +102,13 @@ def read_nli(
 ) -> Pairs:
     """Read premises and hypotheses of a split; labels `(N,)` int64 are indices of `label_names`.
 
-    The default order is that of the NLI cross-encoders of sentence-transformers. Rows without a gold
-    label ("-", on the hub -1) are dropped; pairs that come with different labels are kept and warned of.
+    The default order is that of sentence-transformers' NLI cross-encoders. Rows without a gold label
+    are dropped; a pair that comes with different labels is kept, and warned of.
 
-    source: None (see `find_data`); a file, or a folder (or its subfolder nli, snli, multinli, mnli, ...) in a
-        published form of SNLI, MultiNLI or GLUE; a data set or a dictionary of them; "org/name" on the hub
+    source: None (see `find_data`), a file or folder (also its subfolder snli, mnli, ...) in a form of
+        SNLI, MultiNLI or GLUE, a data set or a dictionary of them, or "org/name" on the hub
     split: train, dev or validation (of MultiNLI the matched one), matched, mismatched, test
-    classes: the meaning of numbers in a file, for example ("entailment", "neutral", "contradiction")
+    classes: the meaning of numbers in a file: ("entailment", "neutral", "contradiction")
 
     Raises `DataError` naming file, line and column of an empty text or an unknown label.
     """
@@ -120,7 +121,7 @@ def read_duplicates(source: Any = None, split: str = "train", *, encoding: str =
     Quora's own file has no splits: all of it is train. Its broken rows (no text, or a line break in
     one) are dropped and counted in the notes, as are those in GLUE's copy and on the hub.
 
-    source: as in `read_nli`, with duplicates/<split>.jsonl(.gz), GLUE's QQP, or quora_duplicate_questions.tsv
+    source: as in `read_nli`, with GLUE's QQP, or quora_duplicate_questions.tsv
     """
     return _read(DUPLICATES, source, split, DUPLICATES.classes, None, encoding)
 
@@ -128,13 +129,13 @@ def read_duplicates(source: Any = None, split: str = "train", *, encoding: str =
 def read_mrpc(source: Any = None, split: str = "train", *, encoding: str = "utf-8") -> Pairs:
     """Read the Microsoft Research Paraphrase Corpus; labels are 0 not_equivalent, 1 equivalent.
 
-    source: as in `read_nli`, with msr_paraphrase_train.txt and msr_paraphrase_test.txt, or GLUE's MRPC
+    source: as in `read_nli`, with msr_paraphrase_<split>.txt, or GLUE's MRPC
     """
     return _read(MRPC, source, split, MRPC.classes, None, encoding)
 
 
 def read_qnli(source: Any = None, split: str = "train", *, encoding: str = "utf-8") -> Pairs:
-    """Read questions and sentences; labels are 0 entailment (the sentence answers), 1 not_entailment.
+    """Read questions and sentences; labels are 0 entailment (it answers), 1 not_entailment.
 
     source: as in `read_nli`, with GLUE's QNLI
     """
@@ -177,7 +178,7 @@ def _read(
 
 
 def _rows(found: Any, encoding: str) -> tuple[str, NumberedRows, list[str]]:
-    """Read all rows: what precedes a row's number in messages, the numbered rows, and the columns left out.
+    """Return what precedes row numbers in messages, the numbered rows, and the columns left out.
 
     Syntax trees are left out: nobody scores them, and they are most of SNLI and MultiNLI.
     """
@@ -212,7 +213,7 @@ def _complete(
     place: str,
     forgiving: bool,
 ) -> tuple[list[tuple[int, Mapping[str, Any]]], list[int]]:
-    """Split rows into those with both texts and broken ones, which raise `DataError` unless `forgiving`."""
+    """Split rows into complete and broken ones, which raise `DataError` unless `forgiving`."""
     kept = []
     broken = []
     for number, row in rows:
@@ -232,7 +233,7 @@ def _filled(cell: Any) -> bool:
 
 
 def _codes(task: Task, found: Any, target: str | None) -> tuple[str, ...]:
-    """Say what numbers of a label column mean: its own names, else the published order; () if ambiguous."""
+    """Say what numbers as labels mean: the column's names, else the published order; () if unknown."""
     features = getattr(found, "features", None) or {}
     if hasattr(features.get(target), "names"):
         return tuple(features[target].names)
@@ -240,7 +241,7 @@ def _codes(task: Task, found: Any, target: str | None) -> tuple[str, ...]:
 
 
 def _decoder(task: Task, names: Sequence[str], codes: Sequence[str]) -> Callable[[Any, str], int | None]:
-    """Make a function of a label and where it stands: its index in `names`, or None for no gold label."""
+    """Make a function from a label and where it stands to its index; None is no gold label."""
     known = {_plain(name): index for index, name in enumerate(names)}
 
     def decode(value: Any, where: str) -> int | None:
@@ -285,7 +286,7 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _clashes(texts: list[list[str]], labels: np.ndarray, places: list[str], names: Sequence[str]) -> list[str]:
-    """Say how many pairs come with different labels, and name the first; empty if there are none."""
+    """Count the pairs that come with different labels, and name the first; empty for none."""
     if not labels.size:
         return []
     first: dict[tuple[str, ...], int] = {}

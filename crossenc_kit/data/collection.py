@@ -92,13 +92,13 @@ class Collection:
         )
 
     def check(self, run: Any, *, unknown: str = "error", name: str = "the run") -> tuple[str, ...]:
-        """Check that a run fits the collection, and return notes, such as queries without candidates.
+        """Check that a run fits the collection; return notes, such as queries without candidates.
 
-        unknown: "count" only counts and names unknown ids (a run of a larger corpus, or of more queries)
+        unknown: "count" only counts and names unknown ids (of a larger corpus, or more queries)
         name: what messages call the run
 
-        Raises `DataError` if the run is not `{query id: {document id: score}}` with finite scores, if
-        it has queries or documents that the collection lacks, or none of its queries.
+        Raises `DataError` if the run is not `{query id: {document id: score}}` with finite scores,
+        if it has queries or documents that the collection lacks, or none of its queries.
         """
         if unknown not in UNKNOWN:
             raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
@@ -132,14 +132,14 @@ class Collection:
     def as_pairs(
         self, run: Run, depth: int | None = None, *, with_relevant: bool = False, unknown: str = "error"
     ) -> Pairs:
-        """Pair each query with its first `depth` candidates of the run, best first; labels are grades `(N,)`.
+        """Pair each query with its first `depth` candidates of a run, best first.
 
-        There is one group per query, in the order of the queries, with the tags "query_id",
+        Labels are grades `(N,)`. There is one group per query, in the order of the queries, with the tags "query_id",
         "document_ids" (a list) and those of the collection. Equal scores keep their order in the
         run. Queries without candidates are left out and named in the notes. What was not judged has
         label 0; a collection without judgements gives pairs without labels.
 
-        with_relevant: add the relevant documents that the run missed, for training; they flatter metrics
+        with_relevant: add relevant documents that the run missed, for training (they flatter metrics)
         unknown: see `check`, whose errors are raised
         """
         if depth is not None:
@@ -155,7 +155,7 @@ class Collection:
         return self._pairs(groups, (*notes, *_counted("queries without a relevant candidate", missed_all)))
 
     def judged_pairs(self) -> Pairs:
-        """Pair each query with the documents judged for it, in the order of the qrels; else like `as_pairs`."""
+        """Pair each query with its judged documents, in their order; else like `as_pairs`."""
         groups = {query: list(self.qrels.get(query, ())) for query in self.queries}
         if not any(groups.values()):
             raise DataError(f"no query of {self.name or 'the collection'} has judgements; give a run: as_pairs(run)")
@@ -163,7 +163,7 @@ class Collection:
         return self._pairs(groups, _counted("queries without judgements left out", empty))
 
     def fingerprint(self) -> str:
-        """Hash documents, queries and qrels in sorted order: equal data gives the same 64 hex digits."""
+        """Hash documents, queries and qrels in sorted order: 64 hex digits."""
         digest = hashlib.sha256()
         for texts in (self.documents, self.queries):
             digest.update(b"%d;" % len(texts))
@@ -206,7 +206,7 @@ def check_form(run: Any, name: str = "the run") -> None:
 
 
 def check_qrels(qrels: Any, name: str = "the qrels") -> None:
-    """Raise `DataError` unless qrels are `{query id: {document id: grade}}`, finite, and not empty."""
+    """Raise `DataError` unless qrels are `{query id: {document id: grade}}`, and not empty."""
     _check(qrels, name, "grade", "qrels")
     if not qrels:
         raise DataError(f"{name} have no query: there is nothing to measure")

@@ -20,7 +20,7 @@ Documents = Sequence[Any] | Mapping[str, Any]
 
 
 class Document(NamedTuple):
-    """A document to rank: the text to score, the text to show, and its other fields, the id among them."""
+    """A document to rank: the text to score, the text to show, and its id and other fields."""
 
     text: Any
     shown: Any
@@ -43,7 +43,7 @@ def read_documents(documents: Documents) -> list[Document]:
 
 
 def read_document(document: Any, key: str | None = None, place: int = 0) -> Document:
-    """Read a text, or a dict with `text`, perhaps `title`, an id (`id`, `_id`, `corpus_id`), and metadata.
+    """Read a text, or a dict with `text`, perhaps `title`, `id` (`_id`, `corpus_id`), metadata.
 
     The scored text is "title text", as in BEIR (Thakur et al., 2021). A dict's `score` comes from
     an earlier stage and becomes `first_score`.
@@ -131,7 +131,7 @@ def _check_lists(queries: Any, documents: Any) -> None:
 
 
 def ids_of(texts: Mapping[str, str], kind: str, least: int = 1) -> list[str]:
-    """List the ids of `{id: text}`; raises `DataError` for ids that are not strings and for blank texts."""
+    """List the ids of `{id: text}`; `DataError` for ids that are not strings, and blank texts."""
     if not isinstance(texts, Mapping):
         raise DataError(f"expected the texts as a mapping {{{kind} id: text}}, got {type(texts).__name__}")
     if len(texts) < least:

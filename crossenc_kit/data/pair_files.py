@@ -71,7 +71,7 @@ class PairFile:
 
 
 class Block(NamedTuple):
-    """Rows of a file from number `start` (from 0): their texts, and the values of the kept columns."""
+    """Rows from number `start` (from 0): their texts, and the values of the kept columns."""
 
     start: int
     texts: list[tuple[str, str]]
@@ -89,7 +89,7 @@ def check_pairs(
     columns: the two text columns; left out, they are found as in `read_pairs`
     keep: other columns that a block carries along
 
-    Raises `DataError` naming file and line of the first row that cannot be used, and how many there are.
+    Raises `DataError` naming file and line of the first bad row, and how many there are.
     """
     stamp = file_stamp(path)
     unit, numbered = rows_of_file(path, partial(read_table, encoding=encoding))
@@ -176,8 +176,8 @@ def _block(file: PairFile, start: int, rows: Iterable[tuple[int, Mapping[str, An
 def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, encoding: str = "utf-8") -> Pairs:
     """Read a file of pairs, one per row: JSON Lines, TSV or CSV with a header, or parquet.
 
-    The first of `label`, `labels`, `score`, `scores` becomes the labels `(N,)` or `(N, C)`, or a tag
-    if its values are names; all other columns become tags. The notes say which columns were used.
+    The first of `label`, `labels`, `score`, `scores` becomes the labels `(N,)` or `(N, C)`, or a
+    tag if its values are names; all other columns become tags. The notes say what was used.
 
     columns: the two text columns; left out, they are a usual pair of names (sentence1, sentence2;
         query, document; ...), else the first two with texts that are neither a target nor an id

@@ -233,7 +233,7 @@ def as_pairs(data: Any) -> Pairs:
     Accepted: `Pairs`; a sequence of `InputExample`; of `(left, right)` or `(left, right, label)`
     tuples; of dict rows; a `datasets.Dataset`. In rows, the column named `label`, `labels`, `score`
     or `scores` is the target (a `ClassLabel` gives its names), the others are inputs in order. Two
-    texts are a pair; a list in the second column, or more text columns, are candidates of the first.
+    texts are a pair; a list in the second column, or more text columns, are candidates.
 
     Raises `DataError` naming row and column of the first text or label that cannot be used.
     """

@@ -1,8 +1,8 @@
 """Folders with a search collection (BEIR's layout and MS MARCO's), and their files as streams.
 
-Nothing is quoted in the tab-separated files: a `"` is a character of the text. Files may be gzipped.
-A line that cannot be used is an error naming file and line; `malformed="count"` leaves it out, and
-a warning at the end of the file counts such lines and names the first.
+Nothing is quoted in tab-separated files: a `"` is a character. Files may be gzipped. A line that
+cannot be used is an error naming file and line; `malformed="count"` leaves it out, and a warning at
+the end of the file counts such lines and names the first.
 """
 
 from __future__ import annotations
@@ -49,14 +49,12 @@ def read_ranking(
 ) -> Collection:
     """Read documents, queries and judgements of a split; the queries are those that it judges.
 
-    Columns of queries.jsonl other than the text become tags; the notes say what was left out.
+    Other columns of queries.jsonl become tags; the notes say what was left out.
 
-    source: None (see `find_data`); a folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv) or
-        MS MARCO's (collection.tsv, queries.<split>.tsv, qrels.<split>.tsv), one that holds such a folder, or the
-        name of a folder of the data folder
+    source: None, a folder in BEIR's or MS MARCO's layout, or one that holds it (see `find_ranking`)
     all_queries: keep the queries without judgements, too
-    only_judged: load only the documents that the split judges (the corpus is read as a stream)
-    document_ids: load these (the candidates of a run) and the judged ones
+    only_judged: hold only the judged documents in memory
+    document_ids: hold only these (the candidates of a run) and the judged ones
     unknown: "count" leaves out judgements of queries or documents without a text
     negative_grades: "zero" counts grades below 0 as 0
 
@@ -89,6 +87,11 @@ def read_ranking(
 
 def find_ranking(source: str | os.PathLike | None = None) -> Path:
     """Find the folder that `read_ranking` reads; a collection's runs are in its folder runs/.
+
+    BEIR's layout is corpus.jsonl, queries.jsonl, qrels/<split>.tsv, that of MS MARCO collection.tsv,
+    queries.<split>.tsv, qrels.<split>.tsv.
+
+    source: such a folder, one that holds it, its name in the data folder, or None (`find_data`)
 
     Raises `DataError` naming the places looked in.
     """
@@ -172,7 +175,7 @@ def _absent(given: Ids[str], documents: Ids[str], unknown: str) -> list[str]:
 
 
 def _tags(queries: dict[str, TextRow]) -> dict[str, dict[str, Any]]:
-    """Collect the other columns of the queries, but for those that are empty throughout (BEIR's metadata)."""
+    """Collect the queries' other columns, without empty ones (BEIR's metadata)."""
     names = dict.fromkeys(name for row in queries.values() for name, value in row.others.items() if value)
     return {name: {q: row.others[name] for q, row in queries.items() if name in row.others} for name in names}
 
@@ -186,7 +189,7 @@ class TextRow(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A line of MS MARCO's top1000 files: a query and a passage that the first stage found for it, in no order."""
+    """A line of MS MARCO's top1000 files: a query and a passage that a first stage found for it."""
 
     query_id: str
     document_id: str
@@ -199,8 +202,8 @@ def iter_documents(
 ) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of a corpus or of queries, in flat memory.
 
-    The file is `id <tab> text` (MS MARCO) or JSON Lines (BEIR): an `_id` (or id, docid, pid, ...), a
-    `text` (or contents, passage, query), and perhaps a `title`, which is put in front with a space.
+    The file is `id <tab> text` (MS MARCO) or JSON Lines (BEIR): an `_id` (or id, docid, pid, ...),
+    a `text` (or contents, passage, query), and perhaps a `title`, which is put in front.
     Ids that come twice are only seen by `read_texts`.
     """
     bad = MalformedLines(path, malformed)
@@ -233,7 +236,7 @@ def iter_triples(
 
 
 def iter_top1000(path: str | os.PathLike, *, malformed: str = "error", encoding: str = "utf-8") -> Iterator[Candidate]:
-    """Yield the `Candidate`s of MS MARCO's top1000.*; the lines of a query need not stand together."""
+    """Yield the `Candidate`s of MS MARCO's top1000.*; a query's lines may stand apart."""
     bad = MalformedLines(path, malformed)
 
     def parse(line: str) -> Candidate:

@@ -20,21 +20,22 @@ from crossenc_kit.data.tables import first_line, header, read_table, read_tsv
 from crossenc_kit.errors import DataError
 
 STS = Layout("STS", ("sts", "stsb", "STS-B", "stsbenchmark"), ("{}.jsonl", "sts-{}.csv", "sts-{}.tsv", "{}.tsv"))
-STS_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")  # of the publisher's sts-*.csv
+# of the publisher's sts-*.csv
+STS_COLUMNS = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 
 
 def read_sts(source: Any = None, split: str = "train", *, highest: float = 5.0, encoding: str = "utf-8") -> Pairs:
-    """Read sentence pairs of a split with similarity labels in 0..1, `(N,)` float32: score / highest.
+    """Read sentence pairs of a split; labels `(N,)` float32 are score / highest, in 0..1.
 
     A column whose largest score is at most 1 is left as it is. Columns other than sentence1,
     sentence2 and the target become tags. Without scores, or if each is -1 (GLUE's hidden labels),
     the pairs are unlabelled.
 
-    source: None (see `find_data`); a file, or a folder (or its subfolder sts, stsb, STS-B, stsbenchmark) with the
-        publisher's sts-*.csv, GLUE's *.tsv or JSON Lines; a data set or a dictionary of them; "org/name" on the hub
+    source: None (see `find_data`), a file or folder (also its subfolder stsb, ...) in a published
+        form, a data set or a dictionary of them, or "org/name" on the hub
     split: train, dev (or validation), test; a `datasets.Dataset` is its own split
 
-    Raises `DataError` naming file, line and column for a score that is no number or outside 0..highest.
+    Raises `DataError` naming file, line and column of a score that is outside 0..highest.
     """
     if highest <= 0:
         raise ValueError(f"highest is {highest}; expected the largest possible score, e.g. 5.0")
@@ -58,13 +59,13 @@ def _sts_rows(source: Any, split: str, encoding: str) -> tuple[str, Iterator[tup
     if not isinstance(found, Path):
         return origin, ((f"row {index}", row) for index, row in enumerate(found))
     rows = ((f"{found}, line {number}", row) for number, row in _read_sts_file(found, encoding))
-    if source and Path(source).expanduser() == found:  # one file may hold all splits (sentence-transformers')
+    if source and Path(source).expanduser() == found:  # it may hold all splits
         rows = ((where, row) for where, row in rows if row.get("split", split) in splits)
     return origin, rows
 
 
 def _read_sts_file(path: Path, encoding: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """Read rows of any published form; surplus cells (the source columns of some rows) are left out."""
+    """Read rows of any published form; surplus cells (sources of some rows) are left out."""
     first = first_line(path, encoding).split("\t")
     if len(first) < 3:
         return read_table(path, encoding)

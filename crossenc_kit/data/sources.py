@@ -1,4 +1,4 @@
-"""Where a data set is: a folder with one file a split, a file, a data set in memory, or a name on the hub."""
+"""Find a data set: a folder with a file for each split, a file, rows in memory, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
 
 
 def find_data(data_dir: str | os.PathLike | None = None) -> Path:
-    """Find the folder with the data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped samples.
+    """Find the folder of data sets: `data_dir`, else `$CROSSENC_KIT_DATA`, else the shipped one.
 
     Raises `DataError` if there is none; a folder that was asked for is never replaced by another.
     """
@@ -77,7 +77,7 @@ def find_source(source: Any, layout: Layout, splits: Sequence[str]) -> tuple[str
 
 
 def find_split(folder: Path, layout: Layout, splits: Sequence[str]) -> Path:
-    """Find a split's file in the first known place that holds any split: they never come from two places."""
+    """Find a split's file in the first known place that holds any split, and in no other."""
     named = [form.format(split) for split in splits for form in layout.files if "{}" in form or split == "train"]
     looked = ", ".join(named[: max(1, len(named) // len(splits))])
     looked += f" (or {', '.join(splits[1:])})" if splits[1:] else ""

@@ -95,7 +95,7 @@ def lines_of(
     """Yield (number from 1, line without its LF or CRLF) of a file that may be gzipped."""
     bad = bad or strictly(path)
     with open(path, "rb") as raw:
-        gzipped = raw.peek(2)[:2] == b"\x1f\x8b"  # by content: files are renamed, and some servers unpack
+        gzipped = raw.peek(2)[:2] == b"\x1f\x8b"  # not by name: some servers unpack files
         stream = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw  # type: ignore[arg-type]
         number = 0
         try:
@@ -228,7 +228,7 @@ def is_parquet(path: str | os.PathLike) -> bool:
 def rows_of_file(
     path: str | os.PathLike, text_rows: Callable[[Any], NumberedRows] = read_table
 ) -> tuple[str, NumberedRows]:
-    """Return what a number counts ("row" or "line") and the numbered rows of a parquet or a text file."""
+    """Return what a number counts ("row" or "line") and the numbered rows of a file."""
     return ("row", read_parquet(path)) if is_parquet(path) else ("line", text_rows(path))
 
 

@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     """Describe a kind of file: by its number of columns, or by the names in its first line."""
 
     known: dict[int, Columns]
-    named: dict[str, Callable[[str], float]]  # names of the number's column; the first that is there counts
+    named: dict[str, Callable[[str], float]]  # columns of the number, the first counts
     expected: str
 
 
@@ -53,8 +53,8 @@ def read_run(
     - MS MARCO: `query document rank`; the score is minus the rank. Warns if ranks are not 1, 2, ...
     - names, such as `query-id corpus-id rank score`; without `score` it is minus `rank`
 
-    Raises `DataError` naming file and line for a wrong number of columns, a score that is not finite,
-    a rank below 1, and a document that comes twice; `malformed="count"` leaves such lines out.
+    Raises `DataError` naming file and line for a wrong number of columns, a score that is not
+    finite, a rank below 1, and a document that comes twice; `malformed="count"` leaves these out.
     """
     bad = MalformedLines(path, malformed)
     run = run_of(path, bad, encoding)
@@ -65,7 +65,7 @@ def read_run(
 
 
 def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
-    """Count the columns of a run by its first line: 6 (the fifth is a number), 3 (the third is), else 0."""
+    """Count the columns of a run: 6 (the fifth is a number), 3 (the third is), else 0."""
     cells = first_line(path, encoding).split()
     try:
         return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
@@ -247,7 +247,7 @@ def _plain(grade: float) -> float:
 
 
 def _write(path: str | os.PathLike, lines: Sequence[str], table: Run, what: str) -> Path:
-    """Write lines to a file that appears whole or not at all; `DataError` for ids that would not read back."""
+    """Write lines to a file in one move; `DataError` for ids that would not read back."""
     if not lines:
         raise DataError(f"the {what} has no documents: there is nothing to write to {path}")
     _check_words(table, "query id")

@@ -63,12 +63,6 @@ class TestSplits:
         with pytest.raises(DataError, match=r"no file or folder .*gone\.jsonl"):
             read_nli(tmp_path / "gone.jsonl")
 
-    def test_two_data_sets_are_never_mixed(self, tmp_path):
-        write(tmp_path / "nli/train.jsonl", OWN)
-        write(tmp_path / "snli/test.jsonl", OWN)
-        with pytest.raises(DataError, match="nli has no split 'test'"):
-            read_nli(tmp_path, "test")
-
     def test_a_test_split_may_have_no_labels_and_a_training_split_may_not(self, tmp_path):
         cut = "\n".join(line.rsplit("\t", 2)[0] for line in GLUE_MNLI.split("\n"))
         pairs = read_nli(write(tmp_path / "test_matched.tsv", cut).parent, "test")

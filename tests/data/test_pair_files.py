@@ -1,4 +1,4 @@
-"""Where data are found, and pairs read from files of any columns."""
+"""Pairs read from files of any columns."""
 
 from __future__ import annotations
 
@@ -10,52 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import write
 
-from crossenc_kit import files
 from crossenc_kit.data.pair_files import read_pairs
 from crossenc_kit.data.pairs import as_pairs
-from crossenc_kit.data.sources import find_data
 from crossenc_kit.data.tables import parquet_bytes
 from crossenc_kit.errors import DataError
 from crossenc_kit.files import write_jsonl
-
-
-class TestFindData:
-    def test_a_folder_given_comes_first(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("CROSSENC_KIT_DATA", str(tmp_path / "other"))
-        assert find_data(tmp_path) == find_data(str(tmp_path)) == tmp_path
-
-    def test_then_the_environment(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("CROSSENC_KIT_DATA", str(tmp_path))
-        assert find_data() == find_data("") == tmp_path
-
-    @pytest.mark.parametrize("place", ["site/crossenc_kit/shipped/data", "site/data"])
-    def test_then_the_shipped_samples(self, tmp_path, monkeypatch, place):
-        monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(files, "__file__", str(tmp_path / "site/crossenc_kit/files.py"))
-        (tmp_path / place).mkdir(parents=True)
-        assert find_data() == tmp_path / place
-
-    def test_the_samples_in_the_wheel_win_over_a_neighbour(self, tmp_path, monkeypatch):
-        monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(files, "__file__", str(tmp_path / "site/crossenc_kit/files.py"))
-        (tmp_path / "site/data").mkdir(parents=True)
-        (tmp_path / "site/crossenc_kit/shipped/data").mkdir(parents=True)
-        assert find_data() == tmp_path / "site/crossenc_kit/shipped/data"
-
-    def test_a_missing_folder_is_never_replaced(self, tmp_path, monkeypatch):
-        with pytest.raises(DataError, match=r"no folder .*missing \(from data_dir\)"):
-            find_data(tmp_path / "missing")
-        monkeypatch.setenv("CROSSENC_KIT_DATA", str(tmp_path / "gone"))
-        with pytest.raises(DataError, match=r"no folder .*gone \(from the environment variable CROSSENC_KIT_DATA\)"):
-            find_data()
-
-    def test_the_error_names_every_place(self, tmp_path, monkeypatch):
-        monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
-        monkeypatch.setattr(files, "__file__", str(tmp_path / "site/crossenc_kit/files.py"))
-        with pytest.raises(DataError) as error:
-            find_data()
-        for place in ("site/crossenc_kit/shipped/data", "site/data", "CROSSENC_KIT_DATA"):
-            assert place in str(error.value)
 
 
 class TestReadPairs:

@@ -11,6 +11,7 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small import write
 
 from crossenc_kit.data.ranking import iter_documents, iter_top1000, iter_triples, read_texts
 from crossenc_kit.errors import DataError
@@ -19,11 +20,6 @@ ROWS = [("007", 'He said "no'), ("1", "one\u2028two\x85three"), ("2", "NA")]
 TSV = "".join(f"{name}\t{text}\n" for name, text in ROWS)
 JSONL = "".join(json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in ROWS)
 TEXTS = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
 
 
 class TestDocuments:

@@ -9,6 +9,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small import write
 
 from crossenc_kit.data.tables import MalformedLines, first_line, read_csv, read_jsonl, read_table, read_tsv
 from crossenc_kit.errors import DataError
@@ -26,11 +27,6 @@ STRAY_QUOTES = (
     "They eat.\tThey dine.\t4.0\n"
     "He runs.\tShe swims.\t0.0\n"
 )
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    return path
 
 
 def rows_of(found):

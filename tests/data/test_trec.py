@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small import write
 
 from crossenc_kit.data.trec import read_qrels, read_run, write_qrels, write_run
 from crossenc_kit.errors import DataError
@@ -20,11 +21,6 @@ TREC_RUN = "007 Q0 d2 1 12.5 bm25\n007\tQ0\td1  2 -3 bm25\n\n8 Q0 d1 1 1e-7 bm25
 QRELS = {"007": {"d1": 0, "d2": 3}, "8": {"d1": 1}}
 TREC_QRELS = "007 0 d1 0\n007 0 d2 3\n8 Q0 d1 1\n"
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
 
 
 class TestReadRun:
