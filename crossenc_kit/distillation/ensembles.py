@@ -22,19 +22,17 @@ def ensemble(
     groups: ArrayLike | Literal["left"] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Any:
-    """M members' scores combined: of M arrays an array, of M scorers a scorer; the weighted mean of
+    """Combine the scores of M members: M arrays give an array, M scorers a scorer.
 
-    - "mean": the scores, `(N,)` or `(N, C)`;
-    - "rank_mean": the ranks within each list, from 0 (lowest score) to 1, equal scores sharing the mean of theirs,
-      1/2 where all are equal: (r - 1) / (K - 1) for ascending ranks r;
-    - "standardised_mean": (s - mean) / standard deviation within each list, 0 where all scores are equal.
+    how: the weighted mean of
+        "mean": the scores, `(N,)` or `(N, C)`
+        "rank_mean": (r - 1) / (K - 1) of the rank r in each list, 1 the lowest; ties share their mean rank
+        "standardised_mean": (s - mean) / standard deviation in each list, 0 if all are equal
+    groups: `(G + 1,)` offsets of the lists; for scorers also "left", one list per left text; default: one
+    weights: M numbers, none negative
 
-    `groups`: where the lists are, `(G + 1,)` offsets like those of `Pairs`; None for one list of all N; for scorers
-    also "left": the pairs with the same left text are a list. `weights`: M numbers, none negative.
-    Fox and Shaw, "Combination of Multiple Searches", 1994; Renda and Straccia, "Web Metasearch: Rank vs. Score Based
-    Rank Aggregation Methods", 2003. The columns of scorers that name their classes are brought to the order of the
-    first that does, and the ensemble has its `label_names`. Raises `ValueError` for members, groups or weights that do
-    not fit together, and for members with other classes.
+    Fox and Shaw, "Combination of Multiple Searches", 1994; Renda and Straccia, "Web Metasearch: Rank vs.
+    Score Based Rank Aggregation Methods", 2003. Raises `ValueError` for members that do not fit together.
     """
     if how not in WAYS:
         raise ValueError(f"how is {how!r}; expected one of {', '.join(WAYS)}")
@@ -58,13 +56,13 @@ def ensemble(
         arrays = [_in_order(as_scorer(member)(texts), order) for member, order in zip(members, orders, strict=True)]
         return _combine(arrays, how, lists, shares)
 
-    score.depends_on_list = how != "mean"  # type: ignore[attr-defined]  # a cache by shards must refuse it
+    score.depends_on_list = how != "mean"  # type: ignore[attr-defined]  # a cache by shards must refuse that
     score.label_names = names  # type: ignore[attr-defined]
     return score
 
 
 def _class_orders(members: Sequence[Any]) -> tuple[tuple[str, ...], list[list[int] | None]]:
-    """The classes of the first member that names several; each member's columns in that order, None: as they are."""
+    """Return the first classes that a member names, and each member's column order for them (None: as is)."""
     known = [names if len(names) > 1 else () for names in map(scorer_label_names, members)]
     first = next((member for member, names in enumerate(known) if names), 0)
     for member, names in enumerate(known):
@@ -86,7 +84,7 @@ def _combine(members: Sequence[Any], how: str, lists: list[np.ndarray], shares: 
     if odd is not None:
         raise ValueError(f"member {odd} has scores of shape {arrays[odd].shape}, member 0 of {arrays[0].shape}")
     if arrays[0].ndim != 1 and how != "mean":
-        raise ValueError(f"{how} takes one score a pair, these have shape {arrays[0].shape}; for classes use 'mean'")
+        raise ValueError(f"{how} takes one score per pair, these have shape {arrays[0].shape}; for classes use 'mean'")
     if how != "mean":
         change = _ranks if how == "rank_mean" else _standardised
         arrays = [_within(lists, scores, change) for scores in arrays]
@@ -102,7 +100,7 @@ def _within(lists: list[np.ndarray], scores: np.ndarray, change: Callable[[np.nd
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Ranks from 0 to 1, `(K,)`; equal scores share the mean of their ranks."""
+    """Return ranks from 0 to 1, `(K,)`; equal scores share the mean of their ranks."""
     if len(scores) == 1:
         return np.array([0.5])
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -132,8 +130,8 @@ def _rows_by_left(texts: Sequence[tuple[str, str]]) -> list[np.ndarray]:
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> np.ndarray:
-    """The weights, scaled to a sum of 1."""
+    """Scale the weights to a sum of 1."""
     shares = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
     if shares.shape != (count,) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.sum() > 0:
-        raise ValueError(f"weights are {count} numbers, one a member, none negative and not all 0; got {weights!r}")
+        raise ValueError(f"weights are {count} numbers, one per member, none negative and not all 0; got {weights!r}")
     return shares / shares.sum()

@@ -1,25 +1,25 @@
-"""Students: a smaller cross-encoder cut from a larger one, which starts with some of the larger one's layers.
+"""Students: a smaller cross-encoder that starts with some of a larger one's layers.
 
     student = make_student(teacher, layers=3)
     train(student, with_teacher_scores(pairs, scores), "mse")
 
-Cutting layers alone costs quality that training on the teacher's scores gives back in part. Sanh et al., "DistilBERT",
-2019, start from one layer in two; Sajjad et al., "On the Effect of Dropping Layers of Pre-trained Transformer Models",
-2020, compare which ones to keep.
+Cutting layers alone costs quality; training on the teacher's scores wins part of it back. Sanh et al.,
+"DistilBERT", 2019, start from every second layer; Sajjad et al., "On the Effect of Dropping Layers of
+Pre-trained Transformer Models", 2020, compare which ones to keep.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
 from crossenc_kit.models.adapters import is_wrapped
 from crossenc_kit.models.cross_encoder import CrossEncoder
+from crossenc_kit.models.tokens import one_or_more
 
 RULES = ("even", "first", "last")
-LAYERS = 3  # of a student, unless said otherwise
+LAYERS = 3  # of a student, by default
 
 
 def make_student(
@@ -30,19 +30,15 @@ def make_student(
     num_labels: int | None = None,
     seed: int = 0,
 ) -> CrossEncoder:
-    """A new `CrossEncoder` with some of the encoder layers of `model`, and all else as it is there.
+    """Cut a new `CrossEncoder` with some of the encoder layers of `model`; everything else is copied.
 
-    `layers`: how many, 3 unless said otherwise. `keep`: which, of n layers numbered from 0: "even", k evenly spaced
-    ones up to the last, ceil((i + 1) n / k) - 1 for i < k (the map of Jiao et al., "TinyBERT", 2020: 3 of 12 are 3, 7,
-    11; where the lowest layer is unlike the others, as in ModernBERT, it and an even choice of these); "first" or
-    "last"; or their numbers, from the lowest up. Weights, embeddings, pooler and head are copied:
-    `model` stays as it is and shares no memory. Tokenizer, `max_length`, truncation, activation and the classes' names
-    are the same. With another `num_labels` the last matrix of the head is new, drawn from `seed`, and the activation
-    the one of a new model.
+    keep: which of n layers, from 0: "even" takes ceil((i + 1) n / k) - 1 for i < k, as Jiao et al.,
+        "TinyBERT", 2020 (3 of 12 are 3, 7, 11; always 0 if the lowest is unlike the others, as in
+        ModernBERT); "first"; "last"; or their numbers, from the lowest up
+    num_labels: another number gives a new last matrix of the head, drawn from `seed`
 
-    Raises `ValueError` for more layers than there are, numbers that are not in order or out of range, a model with an
-    adapter, an exported one, one whose layers share their weights (ALBERT), and a layer that cannot stand where it
-    would.
+    Raises `ValueError` for layers that `model` does not have, and for a model that cannot be cut: with an
+    adapter, exported, or with shared weights (ALBERT).
     """
     from torch import nn
 
@@ -66,13 +62,12 @@ def make_student(
 
 
 def choose_layers(model: CrossEncoder, layers: int | None, keep: str | Iterable[int]) -> tuple[str, list[int]]:
-    """Where the encoder's layers are among the modules, and the numbers of those to keep; see `make_student`."""
+    """Return where the encoder's layers are among the modules, and the numbers of those to keep."""
     place, count = find_layers(model)
     if not isinstance(keep, str):
         return place, _checked_numbers(keep, layers, count)
     wanted = LAYERS if layers is None else layers
-    if not isinstance(wanted, Integral) or isinstance(wanted, bool) or wanted < 1:
-        raise ValueError(f"layers must be a whole number, 1 or more, got {wanted!r}")
+    one_or_more("layers", wanted)
     if wanted > count:
         raise ValueError(f"a student of {wanted} layers cannot be cut from {model.name!r}, which has {count}")
     if keep not in RULES:
@@ -83,12 +78,12 @@ def choose_layers(model: CrossEncoder, layers: int | None, keep: str | Iterable[
 
 
 def _first_is_unlike(layers: Any) -> bool:
-    """Whether the lowest layer has other weights than the rest, as ModernBERT's has one norm less."""
+    """Tell whether the lowest layer has other weights than the rest; ModernBERT's lacks a norm."""
     return len({frozenset(layer.state_dict()) for layer in (layers[0], layers[-1])}) > 1
 
 
 def spread(wanted: int, count: int, keep: str = "even") -> list[int]:
-    """The numbers of `wanted` of `count` layers, 0 the lowest, by one of the `RULES`."""
+    """Choose `wanted` of `count` layers, 0 the lowest, by one of the `RULES`."""
     if keep == "even":
         return [-(-(place + 1) * count // wanted) - 1 for place in range(wanted)]
     return list(range(wanted)) if keep == "first" else list(range(count - wanted, count))
@@ -96,10 +91,9 @@ def spread(wanted: int, count: int, keep: str = "even") -> list[int]:
 
 def _checked_numbers(keep: Iterable[int], layers: int | None, count: int) -> list[int]:
     kept = list(keep)
-    wrong = [number for number in kept if not isinstance(number, Integral) or isinstance(number, bool)]
-    wrong = wrong or [number for number in kept if not 0 <= number < count]
+    wrong = [number for number in kept if number not in range(count)]
     if wrong or not kept:
-        got = f"{wrong[0]!r}" if wrong else "no layer"
+        got = repr(wrong[0]) if wrong else "no layer"
         raise ValueError(f"keep names {got}; the model has the layers 0 to {count - 1}")
     if sorted(set(kept)) != kept:
         raise ValueError(f"keep must name each layer once, from the lowest up, got {kept}")
@@ -109,13 +103,9 @@ def _checked_numbers(keep: Iterable[int], layers: int | None, count: int) -> lis
 
 
 def find_layers(model: CrossEncoder) -> tuple[str, int]:
-    """The name of the encoder's list of layers and how many there are; `ValueError` where they cannot be told apart."""
+    """Find the encoder's list of layers among the modules, and how many there are."""
     from torch import nn
 
-    if not isinstance(model, CrossEncoder):
-        raise TypeError(
-            f"a student is cut from a CrossEncoder, got {model!r:.60}: load it with CrossEncoder(...) first"
-        )
     whole, config = model.model, model.config
     if model.backend != "torch":
         raise ValueError(
@@ -137,7 +127,7 @@ def find_layers(model: CrossEncoder) -> tuple[str, int]:
 
 
 def _smaller_config(config: Any, kept: list[int]) -> Any:
-    """A copy for fewer layers: settings with one entry a layer (ModernBERT's `layer_types`) keep those of the kept."""
+    """Copy a configuration for fewer layers; lists with one entry per layer (`layer_types`) are cut too."""
     count, smaller = config.num_hidden_layers, copy.deepcopy(config)
     for name, value in config.to_dict().items():
         if "layer" in name and isinstance(value, (list, tuple)) and len(value) == count:
@@ -147,17 +137,16 @@ def _smaller_config(config: Any, kept: list[int]) -> Any:
 
 
 def _ask_for_head(config: Any, num_labels: int | None) -> None:
-    """Change a configuration to one of a new head: no names, activation or temperature of the old."""
-    if not isinstance(num_labels, Integral) or isinstance(num_labels, bool) or num_labels < 1:
-        raise ValueError(f"num_labels must be a whole number, 1 or more, got {num_labels!r}")
-    config.num_labels = int(num_labels)  # names the classes LABEL_0, LABEL_1, ...
+    """Change a configuration for a new head, without the old names, activation or temperature."""
+    one_or_more("num_labels", num_labels)
+    config.num_labels = num_labels  # names the classes LABEL_0, LABEL_1, ...
     for name in ("sentence_transformers", "sbert_ce_default_activation_function", "crossenc_kit", "problem_type"):
         if hasattr(config, name):
             setattr(config, name, None)
 
 
 def _cut(whole: Any, config: Any, place: str, kept: list[int], seed: int) -> tuple[Any, dict[str, Any]]:
-    """A model of the same class with some of the layers' weights, and its new weights by name."""
+    """Make a model of the same class from some of the layers; return it with its new weights by name."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -124,7 +124,7 @@ class TestScorers:
     def test_a_cache_takes_means_and_refuses_ranks(self, tmp_path):
         found = cached_scores(ensemble([lengths, minus_lengths]), PAIRS, tmp_path, teacher="both-1", shard_size=2)
         assert found.tolist() == [-4.5, -9, -18, -4.5]
-        with pytest.raises(ValueError, match="depend on the whole list: cache its members' scores"):
+        with pytest.raises(ValueError, match="depend on the whole list: cache the scores of its members"):
             cached_scores(ensemble([lengths], "rank_mean"), PAIRS, tmp_path, teacher="ranks-1")
 
 
@@ -136,13 +136,13 @@ class TestScorers:
         ([[1.0], [1.0, 2.0]], {}, r"member 1 has scores of shape \(2,\), member 0 of \(1,\)"),
         ([[1.0], [float("nan")]], {}, "row 0: the score of member 1 is nan"),
         ([[1.0]], {"how": "median"}, "how is 'median'; expected one of mean, rank_mean, standardised_mean"),
-        ([[[1.0, 2.0]]], {"how": "rank_mean"}, r"rank_mean takes one score a pair, these have shape \(1, 2\)"),
+        ([[[1.0, 2.0]]], {"how": "rank_mean"}, r"rank_mean takes one score per pair, these have shape \(1, 2\)"),
         ([[1.0]], {"groups": "left"}, "needs the texts"),
         ([lengths], {"groups": "query"}, "groups is 'query'"),
         ([[1.0, 2.0]], {"groups": [0, 1]}, "groups must rise from 0 to 2, the number of scores; got 0 to 1"),
         ([[1.0, 2.0]], {"groups": [0, 2, 1, 2]}, "groups must rise from 0 to 2"),
         ([[1.0, 2.0]], {"groups": [0.0, 2.0]}, "whole numbers"),
-        ([[1.0]], {"weights": [1, 2]}, "weights are 1 numbers, one a member"),
+        ([[1.0]], {"weights": [1, 2]}, "weights are 1 numbers, one per member"),
         ([[1.0]], {"weights": [-1]}, "none negative"),
         ([[1.0]], {"weights": [0]}, "not all 0"),
     ],

@@ -261,11 +261,6 @@ def test_a_first_layer_of_a_kind_of_its_own_stays(teachers):
     assert student.config.num_hidden_layers == 3
 
 
-def test_a_name_is_no_model():
-    with pytest.raises(TypeError, match=r"a student is cut from a CrossEncoder, got 'tiny': load it"):
-        make_student("tiny")
-
-
 def test_an_adapter_is_merged_first():
     peft = pytest.importorskip("peft")
     teacher = fitted()

@@ -52,7 +52,7 @@ class TestLabels:
         assert with_teacher_scores([("a", "b")], [[1.0, 0.0]], label_names=("x", "y")).label_names == ("x", "y")
         with pytest.raises(DataError, match="the teacher's classes are yes, no, perhaps, the data's no, maybe, yes"):
             with_teacher_scores(pairs, scores, label_names=("yes", "no", "perhaps"))
-        with pytest.raises(DataError, match=r"label_names has 2 names \(yes, no\), the scores 3 a pair"):
+        with pytest.raises(DataError, match=r"label_names has 2 names \(yes, no\), the scores have 3 per pair"):
             with_teacher_scores(pairs, scores, label_names=("yes", "no"))
 
     def test_gold_classes(self):
@@ -82,8 +82,8 @@ class TestLabels:
         ("scores", "message"),
         [
             ([1.0, 2.0], r"the teacher's scores have shape \(2,\) for 3 pairs"),
-            ([1.0, float("nan"), 2.0], r"pair 1: the teacher's score is nan.*\(1 of 3 are not finite\)"),
-            ([1.0, 2.0, 1e39], "pair 2: .*1e\\+39, in float32 inf"),
+            ([1.0, float("nan"), 2.0], r"the teacher gave nan for pair 1 .*\(1 of 3 scores are not finite\)"),
+            ([1.0, 2.0, 1e39], r"the teacher gave inf for pair 2 \(1e\+39 before float32\)"),
             (np.zeros((3, 1, 1)), r"shape \(3, 1, 1\)"),
         ],
     )
@@ -92,7 +92,7 @@ class TestLabels:
             with_teacher_scores(self.GROUPED, scores)
 
     def test_gold_that_does_not_fit(self):
-        with pytest.raises(DataError, match="these have none"):
+        with pytest.raises(DataError, match="these pairs have none"):
             with_teacher_scores([("a", "b")], [1.0], gold=True)
         with pytest.raises(DataError, match=r"gold labels have shape \(1, 2\), the teacher's scores \(1, 3\)"):
             with_teacher_scores([("a", "b", [0.5, 0.5])], [[1.0, 2.0, 3.0]], gold=True)
@@ -105,5 +105,6 @@ class TestLabels:
     def test_lists_with_one_score_for_all_are_told(self, scores, count, recwarn):
         lists = [{"query": "q", "documents": ["a", "b"]}, {"query": "r", "documents": ["c"]}]  # the second has one only
         with_teacher_scores(lists, scores)
-        told = [str(one.message).partition(" lists have one and the same teacher score")[0] for one in recwarn]
-        assert told == ["1 of 2"] * count
+        told = [str(one.message).partition(" lists all documents have the same teacher score")[0] for one in recwarn]
+        assert told == ["in 1 of 2"] * count
+        assert [one.filename for one in recwarn] == [__file__] * count
