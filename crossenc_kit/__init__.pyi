@@ -60,7 +60,6 @@ from .lab.experiments import run_notebook as run_notebook
 from .lab.experiments import sweep as sweep
 from .lab.records import start_run as start_run
 from .losses.distillation import distillation_loss as distillation_loss
-from .losses.distillation import teacher_and_gold as teacher_and_gold
 from .losses.listwise import RANKING_LOSSES as RANKING_LOSSES
 from .losses.loss import loss_with as loss_with
 from .losses.pointwise import bce_with_logits as bce_with_logits

@@ -89,3 +89,23 @@ STS_GLUE = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1
     f"{i}\tmain-news\theadlines\t2015\t000{i}\tnone\tnone\t{row['sentence1']}\t{row['sentence2']}\t{row['score']:.3f}\n"
     for i, row in enumerate(STS_ROWS)
 )
+
+
+# --- ten pairs with ids, and a model to score them with -------------------------------------------
+
+WORDS = ["a", "cat", "sleeps", "on", "the", "mat", "and", "one", "dog", "runs"]
+PAIRS = [(" ".join(WORDS[: 1 + row % 9]), " ".join(WORDS[row % 7 : row % 7 + 3])) for row in range(10)]
+ROWS = [{"id": 100 + row, "left": left, "right": right} for row, (left, right) in enumerate(PAIRS)]
+
+
+def write_lines(path, rows=ROWS):
+    """Write rows as JSON Lines."""
+    return write(path, jsonl(rows))
+
+
+def saved_model(folder, **options):
+    """The model of two layers, saved and loaded again, so that its head counts as trained."""
+    from crossenc_kit import CrossEncoder
+
+    CrossEncoder("tiny", seed=0, device="cpu", **options).save_pretrained(folder)
+    return CrossEncoder(folder, device="cpu")

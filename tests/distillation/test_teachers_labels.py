@@ -8,12 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossenc_kit import (
-    DataError,
-    Pairs,
-    teacher_and_gold,
-    with_teacher_scores,
-)
+from crossenc_kit import DataError, Pairs, with_teacher_scores
+from crossenc_kit.losses import teacher_and_gold
 
 
 class TestLabels:

@@ -1,7 +1,7 @@
 """What the tests of bulk scoring score, and with what: models of one score and of three, loaded once a file."""
 
 import pytest
-from bulk_pairs import saved_model, write_lines
+from small import saved_model, write_lines
 
 from crossenc_kit.inference.bulk import BlockScorer
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from bulk_pairs import PAIRS, ROWS
+from small import PAIRS, ROWS
 
 from crossenc_kit import DataError, score_file
 from crossenc_kit.errors import CheckpointError

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from bulk_pairs import PAIRS, ROWS, write_lines
+from small import PAIRS, ROWS, write_lines
 
 from crossenc_kit import CrossEncoder, DataError, score_file
 from crossenc_kit.__main__ import main

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bulk_pairs import saved_model, write_lines
+from small import saved_model, write_lines
 
 import crossenc_kit
 from crossenc_kit import score_file

@@ -1,7 +1,7 @@
 """A bulk job that was stopped goes on with the same bits; damaged shards are named; another job is refused."""
 
 import pytest
-from bulk_pairs import PAIRS, ROWS, write_lines
+from small import PAIRS, ROWS, write_lines
 
 from crossenc_kit import score_file
 from crossenc_kit.errors import CheckpointError

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from bulk_pairs import PAIRS, saved_model
+from small import PAIRS, saved_model
 
 from crossenc_kit import CrossEncoder, DataError, Pairs, ScoringPool, cached_scores
 from crossenc_kit.errors import PoolError, TruncationWarning

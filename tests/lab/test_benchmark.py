@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bulk_pairs import PAIRS, saved_model, write_lines
+from small import PAIRS, saved_model, write_lines
 from small_models import fitted
 
 from crossenc_kit import CrossEncoder, compare_speed
