@@ -37,11 +37,7 @@ from crossenc_kit.scorers import (
     warn_at_call,
 )
 
-HEADINGS = {
-    "average_precision": "avg. precision",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-}
+HEADINGS = {"average_precision": "avg. precision", "accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 def class_labels(pairs: Pairs) -> np.ndarray:
@@ -65,21 +61,19 @@ def as_probabilities(scores: np.ndarray) -> np.ndarray:
 
     Raises `DataError` for scores `(N,)` outside 0..1.
     """
+    if scores.ndim > 2 or scores.shape[1:] in ((0,), (1,)):
+        shape = scores.shape
+        raise DataError(f"classification needs scores (N,) or (N, C), C at least 2; got {shape}")
     if scores.ndim == 1:
         bad = np.flatnonzero((scores < 0) | (scores > 1))
         if len(bad):
             raise DataError(
-                f"the scorer gave {scores[bad[0]]:.4g} for row {bad[0]}; one score a pair must be "
-                "the probability of class 1, 0 to 1: give the scorer a sigmoid "
-                "(activation_fn='sigmoid')"
+                f"the scorer gave {scores[bad[0]]:.4g} for row {bad[0]}; one score a pair must be the "
+                "probability of class 1: give the scorer a sigmoid (activation_fn='sigmoid')"
             )
         return scores
-    if scores.ndim > 2 or scores.shape[1] < 2:
-        raise DataError(f"classification needs scores of shape (N,) or (N, C), C at least 2; got {scores.shape}")
-    sums = scores.sum(axis=1)
-    if (scores >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-4):  # rounding of float16
-        return scores
-    return softmax(scores)
+    close = np.allclose(scores.sum(axis=1), 1, rtol=0, atol=1e-4)  # float16 rounds so much
+    return scores if close and (scores >= 0).all() else softmax(scores)
 
 
 def class_names(given: Sequence[str] | None, pairs: Pairs, scorer: Any, size: int) -> tuple[str, ...]:
@@ -91,50 +85,41 @@ def class_names(given: Sequence[str] | None, pairs: Pairs, scorer: Any, size: in
     made_up = all(re.fullmatch(r"(LABEL_)?\d+", word) for word in from_scorer)
     if made_up or (size == 2 and len(from_scorer) == 1):  # the name of the one score is no class
         from_scorer = ()
-    sources = {
-        "label_names": tuple(given or ()),
-        "the data": tuple(pairs.label_names),
-        "the scorer": from_scorer,
-    }
-    named = {source: names for source, names in sources.items() if names}
+    sources = {"label_names": given or (), "the data": pairs.label_names, "the scorer": from_scorer}
+    named = {source: tuple(names) for source, names in sources.items() if names}
     for source, names in named.items():
         if len(set(names)) != size or len(names) != size:
-            raise DataError(
-                f"{source} has the names {names}; the scores are of {size} classes, each needs its own name"
-            )
+            raise DataError(f"{source} has the names {names}; the scores are of {size} classes")
     for (source, names), (other, others) in combinations(named.items(), 2):
         a, b = ([name.casefold() for name in words] for words in (names, others))
         if a != b and (not given or sorted(a) == sorted(b)):
             raise DataError(
-                f"{source} has the classes {names}, in this order, and {other} {others}; an index "
-                "must mean one class: give the data the scorer's order with "
-                "read_nli(..., label_names=...) or Pairs.with_label_names"
+                f"{source} has the classes {names}, in this order, and {other} {others}; an index must "
+                "mean one class: give the data the scorer's order with read_nli(..., label_names=...) "
+                "or Pairs.with_label_names"
             )
     return next(iter(named.values()), tuple(map(str, range(size))))
 
 
 def check_labels(labels: np.ndarray, names: tuple[str, ...], one_score: bool) -> None:
     """Refuse labels beyond the C classes, and a single class for one score; warn of missing ones."""
-    bad = np.flatnonzero(labels >= len(names))
-    if len(bad):
-        raise DataError(
-            f"row {bad[0]}: the label is {labels[bad[0]]}; the scorer has the classes 0 to {len(names) - 1}"
-        )
+    if len(bad := np.flatnonzero(labels >= len(names))):
+        known = f"the scorer has the classes 0 to {len(names) - 1}"
+        raise DataError(f"row {bad[0]}: the label is {labels[bad[0]]}; {known}")
     missing = [name for index, name in enumerate(names) if index not in labels]
     if missing and one_score:
-        raise DataError(f"average precision needs both classes; none of {len(labels)} pairs has the label {missing[0]}")
+        count = f"none of {len(labels)} pairs has the label {missing[0]}"
+        raise DataError(f"average precision needs both classes; {count}")
     if missing:
-        warn_at_call(
-            f"no pair has the label {', '.join(missing)}; macro F1 is over the classes that occur "
-            "among labels or predictions"
-        )
+        what = "macro F1 is over the classes that occur among labels or predictions"
+        warn_at_call(f"no pair has the label {', '.join(missing)}; {what}")
 
 
 def check_threshold(threshold: float | None, dimensions: int) -> float | None:
     """Return the threshold of `(N,)` probabilities, by default 0.5; None for `(N, C)`."""
     if dimensions == 2:
         if threshold is not None:
-            raise ValueError(f"threshold={threshold} is for one score a pair; of several classes the largest wins")
+            raise ValueError(f"threshold={threshold} is for one score a pair, not for one per class")
         return None
     cut = 0.5 if threshold is None else float(threshold)
     if not -1e-6 <= cut <= 1 + 1e-6:  # `best_threshold` may return the next number beyond 0 or 1
@@ -250,6 +235,7 @@ def evaluate_classification(
         intervals = _intervals(probabilities, predicted, labels, options)
         for key, (_, guess) in others.items():
             margins[key] = bootstrap_difference(accuracy, predicted, guess, labels, **options)
+    report = {key: found[key] for key in ("accuracy", "macro_f1", "log_loss")}
     return ClassificationReport(
         name or "evaluation",
         len(labels),
@@ -258,17 +244,15 @@ def evaluate_classification(
         probabilities,
         predicted,
         labels,
-        found["accuracy"],
-        found["macro_f1"],
-        class_scores(predicted, labels, size),
-        found.get("average_precision"),
-        cut,
-        found["calibration_error"],
-        found["log_loss"],
-        confusion_matrix(predicted, labels, size),
-        intervals,
-        {key: _measure(other, guess, labels) for key, (other, guess) in others.items()},
-        margins,
+        **report,
+        classes=class_scores(predicted, labels, size),
+        average_precision=found.get("average_precision"),
+        threshold=cut,
+        ece=found["calibration_error"],
+        confusion=confusion_matrix(predicted, labels, size),
+        intervals=intervals,
+        baselines={key: _measure(other, guess, labels) for key, (other, guess) in others.items()},
+        margins=margins,
     )
 
 

@@ -97,16 +97,13 @@ def _shown(report: RankingReport) -> dict[str, float]:
 def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -> Evaluator:
     """Make the evaluator of groups of candidates, whose ids are their numbers."""
     if pairs.labels is None or pairs.labels.ndim != 1:
-        raise DataError("ranking needs one grade a candidate: add a column named label or labels, a list a query")
-    if len(below := np.flatnonzero(np.asarray(pairs.labels) < 0)):
+        raise DataError("ranking needs one grade a candidate: add a column of labels, a list a query")
+    if len(below := np.flatnonzero(pairs.labels < 0)):
         row = int(np.searchsorted(pairs.offsets, below[0], side="right")) - 1
         grade = pairs.labels[below[0]]
         raise DataError(f"row {row}: the grade of a candidate is {grade:g}; grades are 0 or more")
     if pairs.is_pointwise:
-        raise DataError(
-            f"all {len(pairs)} queries have one candidate, which leaves nothing to rank; "
-            "give each query the list of its candidates"
-        )
+        raise DataError(f"all {len(pairs)} queries have one candidate, which leaves nothing to rank")
     bounds = list(zip(pairs.offsets[:-1].tolist(), pairs.offsets[1:].tolist(), strict=True))
     ids = [f"{row:09d}" for row in range(pairs.num_pairs)]
 

@@ -17,6 +17,7 @@ from crossenc_kit.data.collection import Collection, Qrels, Run, check_judged, c
 from crossenc_kit.data.documents import check_depth, draws
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError, some
+from crossenc_kit.history import html_table
 
 SAMPLING = ("top", "random")
 OUTPUTS = ("groups", "lists", "pairs")
@@ -79,6 +80,9 @@ class MinedNegatives:
     def __repr__(self) -> str:
         lines = [f"MinedNegatives: {len(self.pairs):,} groups", *in_words(self.statistics)]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return html_table((f"{len(self.pairs):,} groups",), [[line] for line in in_words(self.statistics)])
 
 
 def negatives_by_epoch(mined: MinedNegatives, seed: int | None = None) -> Callable[[int], Pairs]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.data.collection import Collection, Run
-from crossenc_kit.data.documents import check_depth, read_document
+from crossenc_kit.data.documents import Hits, check_depth, read_document
 from crossenc_kit.errors import DataError, some
 from crossenc_kit.scorers import Scorer, check_finite, raw_scorer, warn_at_call
 
@@ -69,6 +69,8 @@ def retrieve_and_rerank(
         raise ValueError(f"k={count} candidates of a query are too few to rerank depth={depth}")
 
     def search(queries: Any, top_k: int | None = None) -> Any:
+        if top_k is not None:
+            check_depth(top_k, "top_k", least=0)
         named = _named(queries)
         found = first_stage(named, count)
         run = {query: own for query, own in found.items() if own}  # the first stage warns of others
@@ -79,7 +81,8 @@ def retrieve_and_rerank(
             ranked = rerank(scorer, Collection(named, known), run, depth, keep_rest=keep_rest)
         hits = {}
         for query in named:
-            hits[query] = _hits(run.get(query, {}), ranked.get(query, {}), documents)[:top_k]
+            own = _hits(run.get(query, {}), ranked.get(query, {}), documents)
+            hits[query] = Hits(own[:top_k])
         if isinstance(queries, Mapping):
             return hits
         return hits["0"] if isinstance(queries, str) else list(hits.values())

@@ -279,7 +279,7 @@ class TestLabelNames:
 
     @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c", "d"), ("a", "b", "a")])
     def test_one_name_a_class(self, names):
-        with pytest.raises(DataError, match=r"label_names has the names .*; the scores are of 3 classes, each needs"):
+        with pytest.raises(DataError, match=r"label_names has the names .*; the scores are of 3 classes"):
             evaluate_classification(Scorer(LOGITS), pairs_of(LABELS), label_names=names)
 
 
@@ -296,7 +296,7 @@ class TestUnusable:
             ([1, 1], [0.1, 0.9], "average precision needs both classes; none of 2 pairs has the label 0"),
             ([0, 1], [0.1, 1.5], r"the scorer gave 1.5 for row 1; .*activation_fn='sigmoid'"),
             ([0, 1], [-0.1, 0.5], "the scorer gave -0.1 for row 0"),
-            ([0, 1], [[0.1], [0.9]], r"scores of shape \(N,\) or \(N, C\), C at least 2; got \(2, 1\)"),
+            ([0, 1], [[0.1], [0.9]], r"scores \(N,\) or \(N, C\), C at least 2; got \(2, 1\)"),
             ([0, 1], np.zeros((2, 2, 2)), r"got \(2, 2, 2\)"),
             ([0, 1], [0.1], r"scores of shape \(1,\) for 2 pairs"),
         ],

@@ -70,23 +70,18 @@ def test_pairs_are_scored_in_blocks_over_all_queries_and_no_more_than_asked_for(
 def test_documents_may_have_titles():
     documents = {"a": {"title": "one", "text": "cat", "_id": "a"}, "b": "dog"}
     seen = []
-    rerank(
-        lambda pairs: seen.extend(pairs) or constant(pairs),
-        Collection({"q": "?"}, documents),
-        {"q": {"a": 2.0, "b": 1.0}},
-    )
+    collection = Collection({"q": "?"}, documents)
+    rerank(lambda pairs: seen.extend(pairs) or constant(pairs), collection, {"q": {"a": 2.0, "b": 1.0}})
     assert seen == [("?", "one cat"), ("?", "dog")]
 
 
 def test_scores_of_any_size_stay_in_order_in_single_precision():
     documents = {f"d{place:03d}": "text" for place in range(300)}
     run = {"q": {name: -float(place) for place, name in enumerate(documents)}}
+    collection = Collection({"q": "?"}, documents)
     for size in (0.0, 0.5, 1e4, 3e7, 1e20, -1e20):
-        scores = list(
-            rerank(lambda pairs, s=size: np.full(len(pairs), s), Collection({"q": "?"}, documents), run, 1)[
-                "q"
-            ].values()
-        )
+        found = rerank(lambda pairs, s=size: np.full(len(pairs), s), collection, run, 1)
+        scores = list(found["q"].values())
         assert (np.diff(np.array(scores, dtype=np.float32)) < 0).all()
 
 
@@ -233,6 +228,8 @@ def test_a_pipeline_with_bm25():
 def test_a_pipeline_that_does_not_fit_together():
     with pytest.raises(ValueError, match="k=5 candidates of a query are too few to rerank depth=6"):
         retrieve_and_rerank(first_stage, by_number, DOCUMENTS, 6, k=5)
+    with pytest.raises(ValueError, match="top_k must be at least 0, got -1"):
+        retrieve_and_rerank(first_stage, by_number, DOCUMENTS)("cat", top_k=-1)
     with pytest.raises(ValueError, match=r"depth is 1\.5; expected a whole number"):
         retrieve_and_rerank(first_stage, by_number, DOCUMENTS, 1.5)
     with pytest.raises(DataError, match="none of the 2 queries of the run is in the collection: 'q1', 'q2'"):
