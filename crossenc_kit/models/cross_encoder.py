@@ -117,6 +117,7 @@ class CrossEncoder:
         self.folder = backbone.folder
         loaded = load_classifier(backbone, changes, given["model_kwargs"] or {}, seed, backend)
         self.model, self.new_head, self.backend = loaded
+        self._head = (self._writes(), True)
         self.tokenizer = load_tokenizer(backbone, given["tokenizer_kwargs"] or {}, self.config)
         self.max_length = longest_input(self.model, self.tokenizer, max_length)
         self.truncation = find_rule(truncation, backbone.json(SBERT_CONFIG))
@@ -126,7 +127,6 @@ class CrossEncoder:
         self.truncated = 0  # pairs cut by the last `tokenize`
         self.name_labels(label_names or ())
         self.to(device or best_device(self.backend))
-        self._head = (self._writes(), True)
 
     @property
     def model(self) -> Any:
