@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from crossenc_kit.errors import BackboneError, need
 from crossenc_kit.models.adapters import (
@@ -47,23 +47,16 @@ MODEL_FILES += ["added_tokens.json", "vocab.*", "merges.txt", "spiece.model", "s
 MODEL_FILES += ["sentencepiece.bpe.model", "onnx", "export.json"]
 
 
-class Loaded(NamedTuple):
-    """A classifier, the random weights that its folder lacked by name, and what runs it."""
-
-    model: Any
-    new_head: dict[str, Any]
-    backend: str
-
-
 def load_classifier(
     backbone: Backbone,
     changes: dict[str, Any],
     model_kwargs: dict[str, Any],
     seed: int | None,
     backend: str | None,
-) -> Loaded:
-    """Load a classifier with its backend; None takes what the folder holds, float32 weights first.
+) -> tuple[Any, dict[str, Any], str]:
+    """Load a classifier; return it, the random weights that its folder lacked, and its backend.
 
+    backend: by default what the folder holds, float32 weights first
     changes: settings that replace those of the configuration
     model_kwargs: for transformers; or `file_name` (in the folder onnx/) and `provider` for ONNX
     seed: of a new head's weights
@@ -82,17 +75,17 @@ def load_classifier(
                 f"{' and '.join(exports)}: CrossEncoder({backbone.folder!r}, backend={exports[0]!r}), "
                 "or give the folder of the float32 model"
             )
-        return Loaded(*_load_torch(backbone, changes, model_kwargs, seed), backend)
+        return (*_load_torch(backbone, changes, model_kwargs, seed), backend)
     file_name = model_kwargs.get("file_name") if backend.startswith("onnx") else None
     name = f"onnx/{file_name}" if file_name else EXPORTS[backend]
     path = backbone.file(name)
     if path is not None:
-        return Loaded(_load_export(backbone, path, backend, changes, model_kwargs), {}, backend)
+        return _load_export(backbone, path, backend, changes, model_kwargs), {}, backend
     if backend == "int8":
         from crossenc_kit.models.int8 import to_int8
 
         model, new_head = _load_torch(backbone, changes, model_kwargs, seed)
-        return Loaded(to_int8(model), new_head, backend)
+        return to_int8(model), new_head, backend
     raise BackboneError(
         f"{backbone.folder!r} has no {name}; make it from a float32 model: "
         f'export_model(CrossEncoder("the model"), "a folder", "{backend}", pairs=some_pairs)'
