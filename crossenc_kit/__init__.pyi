@@ -29,9 +29,7 @@ from .distillation.layers import match_layers as match_layers
 from .distillation.students import make_student as make_student
 from .distillation.teachers import with_teacher_scores as with_teacher_scores
 from .errors import DataError as DataError
-from .errors import DriftError as DriftError
 from .errors import TrainingError as TrainingError
-from .errors import TruncationWarning as TruncationWarning
 from .evaluation.calibration import calibrate as calibrate
 from .evaluation.classification import classification_evaluator as classification_evaluator
 from .evaluation.classification import evaluate_classification as evaluate_classification
@@ -53,7 +51,6 @@ from .inference.long_documents import chunked as chunked
 from .inference.long_documents import truncation_report as truncation_report
 from .inference.pool import ScoringPool as ScoringPool
 from .inference.score_store import cached_scores as cached_scores
-from .lab.benchmark import compare_speed as compare_speed
 from .lab.exercises import check as check
 from .lab.exercises import check_function as check_function
 from .lab.experiments import run_notebook as run_notebook

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 import crossenc_kit
 
 PACKAGE = Path(crossenc_kit.__file__).parent
@@ -22,13 +20,11 @@ def test_every_folder_of_tests_is_a_room_or_one_of_five(rooms):
     assert folders == set(rooms) | NO_ROOMS
 
 
-@pytest.mark.xfail(reason="the rooms are being rewritten")
 def test_every_test_file_is_named_after_a_file_of_its_room(rooms):
     found = {room: unmatched(TESTS / room, files) for room, files in rooms.items()}
     assert {room: names for room, names in found.items() if names} == {}
 
 
-@pytest.mark.xfail(reason="the rooms are being rewritten")
 def test_the_tests_on_top_are_named_after_the_files_on_top():
     files = [path.stem.strip("_") for path in PACKAGE.glob("*.py")]  # __main__ is tested by test_main
     assert unmatched(TESTS, files) == []

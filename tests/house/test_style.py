@@ -42,7 +42,6 @@ def test_no_function_is_longer_than_60_lines(package_files, tree_of):
     assert [function for function in found if function[2] > LONGEST_FUNCTION] == []
 
 
-@pytest.mark.xfail(reason="the rooms are being rewritten")
 def test_no_file_of_the_package_is_longer_than_400_lines(package_files):
     lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in package_files}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
@@ -63,7 +62,6 @@ def test_the_top_level_of_the_repository_is_fixed(repository_files):
     assert sorted(top - TOP_LEVEL) == []
 
 
-@pytest.mark.xfail(reason="the rooms are being rewritten")
 def test_a_name_with_an_underscore_stays_in_its_file(package_files, tree_of):
     found = [
         f"{named(path)}: {alias.name} of {node.module}"

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from small_models import fitted, pairs_of_all_lengths, save_classifier, words
 
-from crossenc_kit import CrossEncoder, DriftError, TrainingConfig, export_model, make_student, match_layers, train
-from crossenc_kit.errors import BackboneError
+from crossenc_kit import CrossEncoder, TrainingConfig, export_model, make_student, match_layers, train
+from crossenc_kit.errors import BackboneError, DriftError
 from crossenc_kit.inference.export import BOUNDS, check_drift, measure_drift
 
 MANY = [(words(3 + i % 7, i), words(2 + i % 5, i + 50)) for i in range(60)]

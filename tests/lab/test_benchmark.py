@@ -8,9 +8,9 @@ import pytest
 from small import PAIRS, saved_model, write_lines
 from small_models import fitted
 
-from crossenc_kit import CrossEncoder, compare_speed
+from crossenc_kit import CrossEncoder
 from crossenc_kit.__main__ import main
-from crossenc_kit.lab import benchmark
+from crossenc_kit.lab import benchmark, compare_speed
 from crossenc_kit.lab.benchmark import OURS, SIDES, score_with
 
 

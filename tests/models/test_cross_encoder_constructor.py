@@ -10,7 +10,8 @@ import pytest
 import torch
 from small_models import fitted, pairs_of_all_lengths, words
 
-from crossenc_kit import CrossEncoder, TruncationWarning
+from crossenc_kit import CrossEncoder
+from crossenc_kit.errors import TruncationWarning
 from crossenc_kit.models import cross_encoder
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # nothing here may warn but where a test says so

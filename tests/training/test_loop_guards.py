@@ -13,8 +13,8 @@ import torch
 from run_comparison import largest_difference, on_one_thread
 from small_runs import candidate_lists, run, sentences, softmax_loss, tiny, up_and_down, without_seconds
 
-from crossenc_kit import DataError, InputExample, Pairs, TrainingError, TruncationWarning, train
-from crossenc_kit.errors import CheckpointError
+from crossenc_kit import DataError, InputExample, Pairs, TrainingError, train
+from crossenc_kit.errors import CheckpointError, TruncationWarning
 
 
 @pytest.fixture(autouse=True, scope="module")
