@@ -1,9 +1,9 @@
-"""The call style of sentence-transformers 3.x: `CrossEncoder`, `model.fit(train_dataloader=...)`, `CE...Evaluator`.
+"""The call style of sentence-transformers 3.x: `CrossEncoder` with `model.fit(train_dataloader=...)`.
 
 Code written for it runs with the import line changed. `fit` is a thin layer: its arguments become a
-`TrainingConfig`, and the one training loop of the kit does the rest. Where sentence-transformers 3.4 and later ones
-differ, 3.4 is followed, but for what its users were not served by: the last model is saved where nothing evaluates,
-and a warm-up longer than the run warns.
+`TrainingConfig`, and the kit's one training loop does the rest. If 3.4 and later versions differ,
+`fit` follows 3.4, with two exceptions: it saves the last model if nothing evaluates, and it warns of
+a warm-up longer than the training.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from crossenc_kit.training.loop import train
 
 
 class CrossEncoder(cross_encoder.CrossEncoder):
-    """A model that reads two texts together and scores the pair; `num_labels` scores a pair.
+    """A model that reads two texts together and gives the pair `num_labels` scores.
 
-    The arguments are those of sentence-transformers 3.4, in its order; `options` are the later names, the kit's
-    `seed` and `label_names` among them (see `crossenc_kit.models.CrossEncoder`). Where both spellings of one are
-    given, the later counts, with a warning.
+    The arguments are those of sentence-transformers 3.4, in its order. If an argument is given under
+    both its older and its later name, the later counts, with a warning.
+
+    options: the later names, and the kit's `seed` and `label_names`; see `models.CrossEncoder`
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class CrossEncoder(cross_encoder.CrossEncoder):
 
     @property
     def default_activation_function(self) -> Callable:
-        """The later name is `activation_fn`."""
+        """Return `activation_fn`, under its older name."""
         return self.activation_fn
 
     def fit(
@@ -90,16 +91,17 @@ class CrossEncoder(cross_encoder.CrossEncoder):
         callback: Callable[[float, int, int], Any] | None = None,
         show_progress_bar: bool = True,
     ) -> None:
-        """Train on a `DataLoader` over `InputExample`s, and save the best model, or the last if nothing evaluates.
+        """Train on a `DataLoader` over `InputExample`s, and save the best model in `output_path`.
 
-        Batches are the data loader's: its batch size, order and sampler. The loss is BCE for one label, else
-        cross-entropy, or `loss_fct(logits, labels)`; `activation_fct` is applied to the logits before it, and refused
-        where it bounds them before a ranking loss. `scheduler`: constantlr, warmupconstant, warmuplinear, warmupcosine,
-        warmupcosinewithhardrestarts in any case, or an object with `step()` and `get_last_lr()`. `optimizer_params`
-        default to `{"lr": 2e-5}`. The evaluator is called at the end of each epoch, and every `evaluation_steps` steps
-        of it; then `callback(score, epoch, steps)`, steps being -1 at an epoch's end. With `output_path` the best
-        model (`save_best_model`) goes there. After `fit` the model holds its last weights. `use_amp` is fp16 on a GPU
-        and bf16 elsewhere.
+        The loader's batches are used as they are. After `fit` the model holds its last weights.
+
+        evaluator: called after each epoch and every `evaluation_steps` steps of it
+        loss_fct: `loss(logits, labels)`; by default BCE for one label, else cross-entropy
+        activation_fct: applied to the logits before the loss
+        scheduler: constantlr or warmup + constant, linear, cosine, cosinewithhardrestarts, in any case; or an
+            object with `step()` and `get_last_lr()`
+        use_amp: fp16 on a GPU, bf16 elsewhere
+        callback: called as `callback(score, epoch, steps)`; steps is -1 at an epoch's end
         """
         data, batches, batch_size = read_loader(train_dataloader)
         params = dict(optimizer_params if optimizer_params is not None else {"lr": 2e-5})
@@ -129,7 +131,7 @@ class CrossEncoder(cross_encoder.CrossEncoder):
 
 @dataclass
 class Fitting:
-    """One call of `fit`: where it is, and what it does at an evaluation."""
+    """One call of `fit`: how far it is, and what it does at an evaluation."""
 
     model: CrossEncoder
     evaluator: Any
@@ -142,7 +144,7 @@ class Fitting:
     bar: Any = None
 
     def count(self, row: dict[str, Any]) -> None:
-        """Move the progress bar on by a step; rows of evaluations are not steps."""
+        """Move the progress bar on by a step; a row without a loss is an evaluation."""
         if "loss" in row:
             self.step = row["step"]
             self.bar.set_postfix_str(f"loss {row['loss']:.4f}", refresh=False)
@@ -166,9 +168,10 @@ class Fitting:
 
 
 def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], int]:
-    """The examples of a `DataLoader`, its batches as a function of the epoch, and the size of the largest.
+    """Return a `DataLoader`'s examples, its batches as a function of the epoch, and the largest size.
 
-    Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` for anything else.
+    Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` for
+    anything else.
     """
     from torch.utils.data import IterableDataset
 
@@ -195,9 +198,10 @@ def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], in
 
 
 def loss_of(loss_fct: Any, activation_fct: Any, num_labels: int) -> Loss:
-    """The loss as the training loop takes it: the caller's, or the usual one, after the activation.
+    """Make the loss for the training loop: the caller's or the usual one, after the activation.
 
-    Raises `ValueError` for an activation that bounds the scores, as a sigmoid does, before a ranking loss.
+    Raises `ValueError` for an activation that bounds the scores, such as a sigmoid, before a ranking
+    loss.
     """
     known = find_loss(loss_fct or ("bce" if num_labels == 1 else "cross_entropy"))
     if activation_fct is None or type(activation_fct).__name__ == "Identity":
@@ -215,7 +219,7 @@ def loss_of(loss_fct: Any, activation_fct: Any, num_labels: int) -> Loss:
 
 
 def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list[dict[str, Any]]], Any], float]:
-    """An optimizer of class `kind` (AdamW if None) as the training loop makes it, and its peak learning rate."""
+    """Return a function that makes the optimizer (AdamW by default), and its peak learning rate."""
     import torch
 
     kind = kind or torch.optim.AdamW
@@ -229,7 +233,7 @@ def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list
 
 
 def schedule_of(scheduler: Any) -> Callable[[int], float]:
-    """A torch scheduler object as a function of the step: its rate as a part of the one it began with."""
+    """Turn a torch scheduler into a function of the step: its rate as a share of its first one."""
     if not (hasattr(scheduler, "step") and hasattr(scheduler, "get_last_lr")):
         raise TypeError(f"scheduler must be a name or have step() and get_last_lr(), got {type(scheduler).__name__}")
     base = scheduler.base_lrs[0] if getattr(scheduler, "base_lrs", None) else scheduler.get_last_lr()[0]
@@ -246,7 +250,7 @@ def schedule_of(scheduler: Any) -> Callable[[int], float]:
 
 
 def draw_seed() -> int:
-    """A seed from torch's generator: `torch.manual_seed` fixes the whole of `fit`, as in sentence-transformers."""
+    """Draw a seed from torch's generator, so that `torch.manual_seed` fixes all of `fit`."""
     import torch
 
     return int(torch.randint(2**31, (1,)))

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sentence_transformers.cross_encoder.evaluation as theirs
 import sklearn.metrics
-from given_scores import Model, of, rows_of, spelled
+from small_peer import Model, of, rows_of, spelled
 
 from crossenc_kit import (
     CEBinaryAccuracyEvaluator,

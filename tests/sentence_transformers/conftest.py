@@ -1,7 +1,7 @@
 """What the tests of `fit` train: 12 examples, a loader over them in batches of four, and a model that never learned."""
 
 import pytest
-from fit_runs import PAIRS, fresh
+from small_peer import SCORED, fresh
 from torch.utils.data import DataLoader
 
 from crossenc_kit import InputExample
@@ -9,7 +9,7 @@ from crossenc_kit import InputExample
 
 @pytest.fixture
 def samples():
-    return [InputExample(texts=[left, right], label=label) for left, right, label in 3 * PAIRS]  # 12
+    return [InputExample(texts=[left, right], label=label) for left, right, label in 3 * SCORED]  # 12
 
 
 @pytest.fixture

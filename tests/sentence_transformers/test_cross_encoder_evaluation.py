@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from fit_runs import QUIET, fresh, same, weights
+from small_peer import QUIET, fresh, same, weights
 from small_runs import sentences
 from torch.utils.data import DataLoader
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fit_runs import QUIET, fresh, same, weights
+from small_peer import QUIET, fresh, same, weights
 from torch import nn
 from torch.utils.data import DataLoader
 

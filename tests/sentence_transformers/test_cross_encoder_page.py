@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from fit_runs import QUIET, fresh
+from small_peer import QUIET, fresh
 from small_runs import tiny
 from torch import nn
 from torch.utils.data import DataLoader

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from given_scores import Model, of, rows_of, saying
+from small_peer import Model, of, rows_of, saying
 
 from crossenc_kit import (
     CEBinaryAccuracyEvaluator,

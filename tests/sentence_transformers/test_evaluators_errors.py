@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from given_scores import GOOD, LATER, OF_PAIRS, OF_SAMPLES, OLDER, STAGE, Model, of, pairs_of, saying
+from small_peer import GOOD, LATER, OF_PAIRS, OF_SAMPLES, OLDER, STAGE, Model, of, pairs_of, saying
 
 from crossenc_kit import (
     CEBinaryAccuracyEvaluator,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
-from given_scores import GOOD, LATER, OF_PAIRS, OF_SAMPLES, OLDER, STAGE, Model, of, pairs_of, rows_of, saying, spelled
+from small_peer import GOOD, LATER, OF_PAIRS, OF_SAMPLES, OLDER, STAGE, Model, of, pairs_of, rows_of, saying, spelled
 
 import crossenc_kit
 from crossenc_kit import (

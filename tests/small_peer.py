@@ -1,10 +1,11 @@
-"""Models whose scores are given, evaluators of pairs and of samples, and what these write."""
+"""What tests of the sentence-transformers forms share: models with given scores, evaluators, `fit`."""
 
 import csv
 import inspect
 
 import numpy as np
 import pytest
+import torch
 
 from crossenc_kit import (
     CEBinaryAccuracyEvaluator,
@@ -13,6 +14,7 @@ from crossenc_kit import (
     CEF1Evaluator,
     CERerankingEvaluator,
     CESoftmaxAccuracyEvaluator,
+    CrossEncoder,
     CrossEncoderClassificationEvaluator,
     CrossEncoderCorrelationEvaluator,
     CrossEncoderRerankingEvaluator,
@@ -70,3 +72,24 @@ def spelled(kind):
 
 GOOD = {"query": "q", "positive": ["p"], "negative": ["n", "m"]}
 STAGE = {"query": "q", "positive": ["p"], "documents": ["x", "p"]}
+
+
+# --- fit ------------------------------------------------------------------------------------------
+
+SCORED = [("a cat", "a dog", 0.3), ("the sun", "a star", 0.9), ("one two", "three", 0.0), ("red", "green blue", 0.6)]
+
+
+def fresh(num_labels=1, dropout=True):
+    changes = {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return CrossEncoder("tiny", num_labels=num_labels, seed=0, device="cpu", config_args=changes)
+
+
+QUIET = {"warmup_steps": 0, "show_progress_bar": False}
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
