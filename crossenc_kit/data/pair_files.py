@@ -12,7 +12,6 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +91,7 @@ def check_pairs(
     Raises `DataError` naming file and line of the first bad row, and how many there are.
     """
     stamp = file_stamp(path)
-    unit, numbered = rows_of_file(path, partial(read_table, encoding=encoding))
+    unit, numbered = rows_of_file(path, encoding)
     rows = iter(numbered)
     first = next(rows, None)
     if first is None:
@@ -182,7 +181,7 @@ def read_pairs(path: str | os.PathLike, columns: Sequence[str] | None = None, en
     columns: the two text columns; left out, they are a usual pair of names (sentence1, sentence2;
         query, document; ...), else the first two with texts that are neither a target nor an id
     """
-    unit, found = rows_of_file(path, partial(read_table, encoding=encoding))
+    unit, found = rows_of_file(path, encoding)
     rows = [(f"{path}, {unit} {number}", row) for number, row in found]
     if not rows:
         raise DataError(f"{path}: the file has no rows")

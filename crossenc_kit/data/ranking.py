@@ -27,12 +27,12 @@ TEXT_NAMES = ("text", "contents", "passage", "query")
 Row = TypeVar("Row")
 
 
-class Layout(NamedTuple):
-    """The files of a collection, with {} for the split; each may also end in .gz."""
+class Files(NamedTuple):
+    """The files of a collection: names with {} for the split (each may also end in .gz), or paths."""
 
-    documents: str
-    queries: str
-    qrels: str
+    documents: Any
+    queries: Any
+    qrels: Any
 
 
 def read_ranking(
@@ -112,12 +112,6 @@ def find_ranking(source: str | os.PathLike | None = None) -> Path:
     return found
 
 
-class Files(NamedTuple):
-    documents: Path
-    queries: Path
-    qrels: Path
-
-
 def _files(folder: Path, split: str) -> Files:
     """Find the files of a split; `DataError` names those that are there if one is missing."""
     layout = _layout(folder)
@@ -134,7 +128,7 @@ def _files(folder: Path, split: str) -> Files:
     raise DataError(f"{folder} has no split {split!r}: looked for {looked}; there is {', '.join(there) or 'none'}")
 
 
-def _layout(folder: Path) -> Layout | None:
+def _layout(folder: Path) -> Files | None:
     return next((layout for layout in LAYOUTS if _there(folder, layout.documents)), None)
 
 
@@ -345,6 +339,6 @@ def _warning(rows: Iterator[Row], bad: MalformedLines) -> Iterator[Row]:
 
 
 LAYOUTS = (  # BEIR, MS MARCO
-    Layout("corpus.jsonl", "queries.jsonl", "qrels/{}.tsv"),
-    Layout("collection.tsv", "queries.{}.tsv", "qrels.{}.tsv"),
+    Files("corpus.jsonl", "queries.jsonl", "qrels/{}.tsv"),
+    Files("collection.tsv", "queries.{}.tsv", "qrels.{}.tsv"),
 )

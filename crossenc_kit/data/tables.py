@@ -225,11 +225,9 @@ def is_parquet(path: str | os.PathLike) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def rows_of_file(
-    path: str | os.PathLike, text_rows: Callable[[Any], NumberedRows] = read_table
-) -> tuple[str, NumberedRows]:
+def rows_of_file(path: str | os.PathLike, encoding: str = "utf-8") -> tuple[str, NumberedRows]:
     """Return what a number counts ("row" or "line") and the numbered rows of a file."""
-    return ("row", read_parquet(path)) if is_parquet(path) else ("line", text_rows(path))
+    return ("row", read_parquet(path)) if is_parquet(path) else ("line", read_table(path, encoding))
 
 
 def read_parquet(path: str | os.PathLike, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:

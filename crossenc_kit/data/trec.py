@@ -57,9 +57,9 @@ def read_run(
     finite, a rank below 1, and a document that comes twice; `malformed="count"` leaves these out.
     """
     bad = MalformedLines(path, malformed)
-    run = run_of(path, bad, encoding)
+    run = _read(path, RUN, bad, encoding)
     bad.warn()
-    if run_width(path, encoding) == 3 and not bad.count and (odd := unlike_ranks(run)):
+    if run_width(path, encoding) == 3 and not bad.count and (odd := _unlike_ranks(run)):
         warn_at_call(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best")
     return run
 
@@ -73,7 +73,7 @@ def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
         return 0
 
 
-def unlike_ranks(run: Run) -> str:
+def _unlike_ranks(run: Run) -> str:
     """Name the first query whose ranks are not 1, 2, ...; "" if there is none."""
     for query, own in run.items():
         ranks = sorted(-score for score in own.values())
@@ -81,11 +81,6 @@ def unlike_ranks(run: Run) -> str:
             first = ", ".join(f"{rank:g}" for rank in ranks[:5]) + ", ..." * (len(ranks) > 5)
             return f"query {query!r} has {len(ranks)} documents, with the ranks {first}"
     return ""
-
-
-def run_of(path: str | os.PathLike, bad: MalformedLines, encoding: str = "utf-8") -> dict[str, dict[str, float]]:
-    """Read a run; `bad` decides what happens to malformed lines."""
-    return _read(path, RUN, bad, encoding)
 
 
 def read_qrels(
