@@ -44,7 +44,6 @@ from .evaluation.reranking import depth_curve as depth_curve
 from .evaluation.reranking import ranking_evaluator as ranking_evaluator
 from .evaluation.similarity import correlation_evaluator as correlation_evaluator
 from .evaluation.similarity import evaluate_correlation as evaluate_correlation
-from .history import History as History
 from .inference.bulk import score_file as score_file
 from .inference.export import export_model as export_model
 from .inference.long_documents import chunked as chunked
@@ -57,12 +56,7 @@ from .lab.experiments import run_notebook as run_notebook
 from .lab.experiments import sweep as sweep
 from .lab.records import start_run as start_run
 from .losses.distillation import distillation_loss as distillation_loss
-from .losses.listwise import RANKING_LOSSES as RANKING_LOSSES
 from .losses.loss import loss_with as loss_with
-from .losses.pointwise import bce_with_logits as bce_with_logits
-from .losses.pointwise import cross_entropy as cross_entropy
-from .losses.pointwise import mse as mse
-from .losses.pointwise import sigmoid_mse as sigmoid_mse
 from .retrieval.baselines import word_overlap as word_overlap
 from .retrieval.bm25 import bm25_index as bm25_index
 from .retrieval.dense import dense_cosine as dense_cosine
@@ -84,5 +78,4 @@ from .sentence_transformers.nanobeir import CrossEncoderNanoBEIREvaluator as Cro
 from .sentence_transformers.reranking import CERerankingEvaluator as CERerankingEvaluator
 from .sentence_transformers.reranking import CrossEncoderRerankingEvaluator as CrossEncoderRerankingEvaluator
 from .training.config import TrainingConfig as TrainingConfig
-from .training.loop import TrainingResult as TrainingResult
 from .training.loop import train as train

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingResult, loss_with, read_sts, train
+from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, loss_with, read_sts, train
+from crossenc_kit.training import TrainingResult
 from crossenc_kit.training.checkpoint import optimizer_state
 from crossenc_kit.training.optimization import adamw
 

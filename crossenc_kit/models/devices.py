@@ -99,12 +99,3 @@ def _devices() -> list[str]:
 
     found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return [*found, "mps:0"] if torch.backends.mps.is_available() else found
-
-
-def check_trainable(model: Any) -> None:
-    """Raise `ValueError` for a `CrossEncoder` without float32 weights to train."""
-    if model.backend != "torch":
-        raise ValueError(
-            f"a model with backend={model.backend!r} cannot be trained: its weights are fixed; "
-            "train the float32 model (backend='torch') and export it again"
-        )

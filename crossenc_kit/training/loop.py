@@ -26,14 +26,7 @@ from crossenc_kit.scorers import Evaluator
 from crossenc_kit.training.batches import MicroBatch, mean_loss, seed_generators
 from crossenc_kit.training.config import TrainingConfig
 from crossenc_kit.training.optimization import adamw, set_rate
-from crossenc_kit.training.output import (
-    claim_folder,
-    describe_training,
-    keep_best,
-    load_state,
-    save_models,
-    save_state,
-)
+from crossenc_kit.training.output import claim_folder, load_state, save_best, save_last, save_state
 from crossenc_kit.training.processes import add_gradients, take_gradients
 from crossenc_kit.training.setup import Setup, prepare
 
@@ -94,7 +87,7 @@ def train(
             "patience, metric and evaluate_first are about an evaluation: pass an evaluator, or leave them out"
         )
     setup = prepare(model, train_data, loss, config, optimizer, batches)
-    describe_training(setup)
+    setup.describe()
     with _opened(setup) as stop:
         _loop(setup, evaluator, on_row, stop)
     state, minutes = setup.state, setup.seconds() / 60
@@ -192,13 +185,17 @@ def _opened(setup: Setup) -> Iterator[StopRequest]:
         if setup.folder is not None and setup.processes.is_main:
             stack.enter_context(lock(setup.folder))
             claim_folder(setup)
-        load_state(setup)
+        if setup.folder is not None:
+            load_state(setup)
         stop = stack.enter_context(stop_signals())
         try:
             note("running")
             yield stop
             setup.processes.wait()
-            save_models(setup)
+            setup.describe_result()
+            if setup.folder is not None:
+                save_last(setup)
+            setup.restore_best()
         except BaseException as error:
             try:
                 note("failed", error=f"{type(error).__name__}: {error}")
@@ -268,7 +265,9 @@ def _evaluate(setup: Setup, evaluator: Evaluator, on_row: Callable | None) -> No
     score = setup.processes.from_main([score])[0]
     if not math.isnan(score) and (state.best_score is None or score > state.best_score):
         state.best_score, state.best_step, state.without_better = score, state.step, 0
-        keep_best(setup)
+        setup.remember_best()
+        if setup.folder is not None:
+            save_best(setup)
         return
     state.without_better += 1
     if config.patience is not None and state.without_better >= config.patience:

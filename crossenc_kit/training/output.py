@@ -1,4 +1,4 @@
-"""How training goes to the disk and comes back: its folder, checkpoints, best and last model, model card."""
+"""How training goes to the disk and comes back: its folder, checkpoints, best and last model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.files import mend_folder, plain
-from crossenc_kit.history import History, provenance
+from crossenc_kit.history import History
 from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.models.adapters import is_wrapped, put_back
-from crossenc_kit.training.setup import Setup
+from crossenc_kit.training.setup import Setup, trained_weights
 
 
 def claim_folder(setup: Setup) -> None:
@@ -26,6 +24,8 @@ def claim_folder(setup: Setup) -> None:
             f"{str(folder)!r} holds the checkpoints of another training; pass resume=True to go on with it, "
             "or choose another output_dir"
         )
+    for left in folder.glob(".*.partial"):  # files that a killed process was writing
+        left.unlink()
     for name in ("best", "last"):
         mend_folder(folder / name)
 
@@ -55,10 +55,11 @@ def save_state(setup: Setup) -> None:
 
 def load_state(setup: Setup) -> None:
     """Go back to the newest whole checkpoint; without one, begin at the beginning."""
-    if not setup.config.resume or setup.folder is None:
+    if not setup.config.resume:
         return
     from crossenc_kit.training.checkpoint import load_optimizer_state, newest
 
+    assert setup.folder is not None
     setup.processes.wait()
     found = newest(setup.folder / "checkpoints")
     if found is None:
@@ -102,38 +103,25 @@ def _load_best(folder: Path, setup: Setup, step: int) -> dict[str, Any] | None:
         return None
     if wrapped:
         put_back(model, folder)
-        return _weights(model)
+        return trained_weights(model)
     weights = load_file(path)
     if unknown := sorted(weights.keys() - model.state_dict().keys()):
         raise CheckpointError(f"{path} holds {unknown[0]!r}, which this model lacks; pass restore_best=False")
     return weights
 
 
-def keep_best(setup: Setup) -> None:
-    """Remember the weights as the best so far, in memory and in the folder `best/`."""
-    if setup.config.restore_best:
-        setup.state.best_weights = _weights(setup.model.model)
+def save_best(setup: Setup) -> None:
+    """Write the model, the best so far, into the folder `best/`."""
     if setup.folder is not None and setup.processes.is_main:
-        _describe_result(setup)
+        setup.describe_result()
         _save_model(setup, setup.folder / "best")
 
 
-def _weights(model: Any) -> dict[str, Any]:
-    """Copy all weights that training can change to the CPU."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: w.detach().cpu().clone() for name, w in model.state_dict().items() if name not in frozen}
-
-
-def save_models(setup: Setup) -> None:
-    """Save the last model, then put the best weights into the model if asked for."""
-    _describe_result(setup)
+def save_last(setup: Setup) -> None:
+    """Write the model into the folder `last/`, and the history beside it."""
     if setup.folder is not None and setup.processes.is_main:
         _save_model(setup, setup.folder / "last")
         setup.state.history.save(setup.folder / "history.jsonl")
-    best = setup.state.best_weights
-    if best is not None and setup.state.best_step != setup.state.step:
-        setup.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
-    setup.model.model.eval()
 
 
 def _save_model(setup: Setup, folder: Path) -> None:
@@ -146,30 +134,3 @@ def _save_model(setup: Setup, folder: Path) -> None:
             f"could not save the model in {folder}: {error}. What was there, and the checkpoints, are untouched. "
             "Free some space or make the folder writable, then resume"
         ) from error
-
-
-def describe_training(setup: Setup) -> None:
-    """Put data and settings into the model card."""
-    parts = setup.loss.parts(setup.data, setup.model.num_labels)
-    names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
-    columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
-    setup.model.card |= {
-        "data": {
-            "training pairs": f"{setup.data.num_pairs:,}",
-            **{name: f"{y.min():g} to {y.max():g}, mean {y.mean():.3g}" for name, y in columns},
-            "sha256": setup.fingerprint["data"][:16],
-            "truncated pairs": setup.tokens.num_truncated,
-            **({"notes": "; ".join(setup.data.notes)} if setup.data.notes else {}),
-        },
-        "settings": {"loss": setup.fingerprint["loss"], **setup.config.plan()},
-        "provenance": provenance(setup.model.device),
-    }
-
-
-def _describe_result(setup: Setup) -> None:
-    """Put the metrics of the best evaluation into the model card, else those of the last one."""
-    evaluations = setup.state.history.evaluations()
-    if evaluations:
-        best = next((row for row in evaluations if row["step"] == setup.state.best_step), evaluations[-1])
-        values = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
-        setup.model.card["metrics"] = {"step": best["step"], **values}

@@ -13,11 +13,10 @@ import numpy as np
 
 from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.errors import DataError
-from crossenc_kit.history import History
+from crossenc_kit.history import History, provenance
 from crossenc_kit.losses.checks import check_labels, warn_of_silent_lists
 from crossenc_kit.losses.loss import Loss, find_loss
 from crossenc_kit.models.cross_encoder import CrossEncoder
-from crossenc_kit.models.devices import check_trainable
 from crossenc_kit.models.tokens import RULES, Tokens, tokenize
 from crossenc_kit.training.batches import (
     Lists,
@@ -167,6 +166,49 @@ class Setup:
         """Return the seconds of training so far, those before a resume included."""
         return self.state.seconds + time.perf_counter() - self.started
 
+    def remember_best(self) -> None:
+        """Keep a copy of the weights as the best so far, if asked for."""
+        if self.config.restore_best:
+            self.state.best_weights = trained_weights(self.model.model)
+
+    def restore_best(self) -> None:
+        """Leave the model with the best weights, if asked for, and ready to predict."""
+        best = self.state.best_weights
+        if best is not None and self.state.best_step != self.state.step:
+            self.model.model.load_state_dict(best, strict=False)  # a saved folder holds tied weights once
+        self.model.model.eval()
+
+    def describe(self) -> None:
+        """Put data and settings into the model card."""
+        parts = self.loss.parts(self.data, self.model.num_labels)
+        names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
+        columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
+        self.model.card |= {
+            "data": {
+                "training pairs": f"{self.data.num_pairs:,}",
+                **{name: f"{y.min():g} to {y.max():g}, mean {y.mean():.3g}" for name, y in columns},
+                "sha256": self.fingerprint["data"][:16],
+                "truncated pairs": self.tokens.num_truncated,
+                **({"notes": "; ".join(self.data.notes)} if self.data.notes else {}),
+            },
+            "settings": {"loss": self.fingerprint["loss"], **self.config.plan()},
+            "provenance": provenance(self.model.device),
+        }
+
+    def describe_result(self) -> None:
+        """Put the metrics of the best evaluation into the model card, else those of the last one."""
+        evaluations = self.state.history.evaluations()
+        if evaluations:
+            best = next((row for row in evaluations if row["step"] == self.state.best_step), evaluations[-1])
+            values = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")}
+            self.model.card["metrics"] = {"step": best["step"], **values}
+
+
+def trained_weights(model: Any) -> dict[str, Any]:
+    """Copy all weights that training can change to the CPU."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: w.detach().cpu().clone() for name, w in model.state_dict().items() if name not in frozen}
+
 
 def prepare(
     model: CrossEncoder,
@@ -180,7 +222,11 @@ def prepare(
     import torch
 
     check_config(config)
-    check_trainable(model)
+    if model.backend != "torch":
+        raise ValueError(
+            f"a model with backend={model.backend!r} cannot be trained: its weights are fixed; "
+            "train the float32 model (backend='torch') and export it again"
+        )
     known = find_loss(loss)
     data_of = train_data if callable(train_data) else None
     data = epoch_data(data_of or (lambda epoch: train_data), 0, known, model)

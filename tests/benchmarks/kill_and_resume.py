@@ -26,7 +26,8 @@ import torch
 import transformers.models.bert.modeling_bert  # noqa: F401 (so that the processes forked below need not)
 from small_runs import digest, run, sentences, up_and_down, without_seconds
 
-from crossenc_kit import History, TrainingConfig
+from crossenc_kit import TrainingConfig
+from crossenc_kit.history import History
 from crossenc_kit.jobs import read_status
 from crossenc_kit.training.checkpoint import newest
 

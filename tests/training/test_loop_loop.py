@@ -12,7 +12,8 @@ from run_comparison import largest_difference, on_one_thread
 from small_runs import run, sentences, tiny
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from crossenc_kit import TrainingConfig, bce_with_logits, train
+from crossenc_kit import TrainingConfig, train
+from crossenc_kit.losses import bce_with_logits
 from crossenc_kit.training.batches import seed_generators
 
 NOUNS = ["sun", "moon", "tree", "river", "stone", "cloud", "grass", "sand"]

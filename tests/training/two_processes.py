@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from small_runs import LONG, SCENES, drawn, run, sentences, tiny, up_and_down
 
-from crossenc_kit import CrossEncoder, History, TrainingError
+from crossenc_kit import CrossEncoder, TrainingError
+from crossenc_kit.history import History
 from crossenc_kit.training import checkpoint
 
 RANK = int(os.environ["RANK"])
