@@ -1,11 +1,8 @@
-"""The micro-batches of an optimizer step: pairs that are scored together, and the loss of their scores.
+"""An epoch's plan: optimizer steps, cut into micro-batches that are scored together, and their loss.
 
-Negatives from the batch: each list of an optimizer step gets documents of the step's other lists, of grade 0.
-
-The pairs cost no tokenising: a pair is two text numbers of `Tokens`, whose token ids are there already. They are cut
-to `max_length` as all pairs are; the warning of truncation counts those of the data only. What a list may draw is told
-by its text; sentence-transformers' `MultipleNegativesRankingLoss`, equal where all texts differ, goes by its place and
-counts a text as often as it is there.
+Negatives from the batch: each list of a step can get documents of the step's other lists, of grade 0. They cost
+no tokenising, since a pair is just two text numbers of `Tokens`. What a list may draw is decided by its texts;
+sentence-transformers' `MultipleNegativesRankingLoss` goes by place and counts a repeated text each time.
 Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017.
 """
 
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def steps_per_epoch(num_groups: int, batch_size: int, accumulation: int = 1) -> int:
-    """Optimizer steps in an epoch; the last one may be smaller."""
+    """Count the optimizer steps of an epoch; the last one may be smaller."""
     return -(-num_groups // (batch_size * accumulation))
 
 
@@ -41,11 +38,11 @@ def plan_epoch(
     token_budget: int | None = None,
     shuffle: bool = True,
 ) -> list[list[np.ndarray]]:
-    """The optimizer steps of one epoch, each a list of micro-batches of group numbers.
+    """Plan one epoch: its optimizer steps, each a list of micro-batches of group numbers.
 
-    A pure function of its arguments, and independent of the number of processes: the groups are
-    shuffled from (seed, epoch), cut into steps of `batch_size * accumulation`, and each step is sorted
-    by length and cut into micro-batches of at most `batch_size` groups and `token_budget` tokens.
+    The groups are shuffled from (seed, epoch) and cut into steps of `batch_size * accumulation`. Each step is
+    sorted by length and cut into micro-batches of at most `batch_size` groups and `token_budget` tokens. The
+    plan does not depend on the number of processes.
     """
     count = len(offsets) - 1
     order = np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
@@ -58,12 +55,12 @@ def plan_epoch(
 
 
 def group_sizes(lengths: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The tokens of each group `(G,)`."""
+    """Count the tokens of each group `(G,)`."""
     return np.add.reduceat(lengths, offsets[:-1]) if len(offsets) > 1 else np.zeros(0, dtype=np.int64)
 
 
 def cut_step(groups: np.ndarray, sizes: np.ndarray, most: int, token_budget: int | None) -> list[np.ndarray]:
-    """The groups of one step, sorted by length, cut into micro-batches of at most `most` groups and the budget."""
+    """Sort a step's groups by length and cut them into micro-batches of at most `most` groups and the budget."""
     ordered = groups[np.argsort(-sizes[groups], kind="stable")]
     batches, start, tokens = [], 0, 0
     for at, group in enumerate(ordered):
@@ -78,42 +75,37 @@ def cut_step(groups: np.ndarray, sizes: np.ndarray, most: int, token_budget: int
 
 
 def rows_of(groups: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The pair rows of the given groups, in order."""
+    """List the pair rows of the given groups, in order."""
     if int(offsets[-1]) == len(offsets) - 1:  # pointwise: row and group numbers agree
         return groups
     return np.concatenate([np.arange(offsets[g], offsets[g + 1]) for g in groups])
 
 
 class MicroBatch(NamedTuple):
-    """Pairs that are scored together: some rows of the step's tokenised pairs, and the lists that they make up.
+    """Pairs that are scored together, and the lists that they make up."""
 
-    `groups`: `(Q,)` rows of the training data. `rows`: `(B,)` rows of the step's tokens. `labels`: `(B,)`, `(B, C)`, or
-    with gold labels beside a teacher's scores, see `distillation`. `sizes`: `(Q,)` documents of each list, or None
-    where the loss takes pairs one by one. `num_tokens`: of all its pairs. `share`: what part of the step's items, lists
-    or pairs, these are; weighted where the loss is.
-    """
-
-    groups: np.ndarray
-    rows: np.ndarray
-    labels: np.ndarray
-    sizes: np.ndarray | None
-    num_tokens: int
-    share: float
+    groups: np.ndarray  # (Q,) rows of the training data
+    rows: np.ndarray  # (B,) rows of the step's tokens
+    labels: np.ndarray  # (B,) or (B, C), or a teacher's scores and gold labels side by side
+    sizes: np.ndarray | None  # (Q,) documents per list; None if the loss takes pairs
+    num_tokens: int  # of all its pairs
+    share: float  # of the whole step's items, weighted if the loss weighs them
 
 
 def micro_batches_of(
     lists: Lists, cuts: list[np.ndarray], loss: Loss, as_lists: bool, groups: np.ndarray | None = None
 ) -> list[MicroBatch]:
-    """The micro-batches of one step, cut as `cuts` says, each some list numbers.
+    """Make the micro-batches of one step.
 
-    `groups`: `(Q,)`, which row of the training data each list is; None where that is its number.
+    cuts: the list numbers of each micro-batch
+    groups: which row of the training data each list is, `(Q,)`; None if that is its number
     """
     rows = [rows_of(cut, lists.offsets) for cut in cuts]
     sizes = [lists.offsets[cut + 1] - lists.offsets[cut] if as_lists else None for cut in cuts]
     weights = [
         float(loss.item_weights(lists.labels[own], documents).sum()) for own, documents in zip(rows, sizes, strict=True)
     ]
-    total = sum(weights) or 1.0  # lists of equal labels have no pairs to take a mean over
+    total = sum(weights) or 1.0  # 0 if no list has a pair of unequal labels
     return [
         MicroBatch(
             cut if groups is None else groups[cut],
@@ -128,13 +120,13 @@ def micro_batches_of(
 
 
 def mean_loss(loss: Loss, scores: Tensor, batch: MicroBatch) -> Any:
-    """The loss of a micro-batch's raw scores `(B, C)`: the mean over its items."""
+    """Compute the loss of a micro-batch's raw scores `(B, C)`, the mean over its items."""
     import torch
 
     scores = scores.float()
     labels = torch.as_tensor(batch.labels, device=scores.device)
     if scores.shape[1] == 1:
-        scores, labels = scores.squeeze(1), labels.reshape(len(batch.rows), -1).squeeze(1)
+        scores, labels = scores.squeeze(1), labels.reshape(len(batch.rows), -1).squeeze(1)  # (B,), (B,)
     if batch.sizes is None:
         return loss.apply(scores, labels)
     columns = np.arange(batch.sizes.max())
@@ -143,13 +135,13 @@ def mean_loss(loss: Loss, scores: Tensor, batch: MicroBatch) -> Any:
 
 
 def _spread(values: Tensor, mask: Tensor) -> Tensor:
-    """Values `(B,)` or `(B, n)` of all documents as `(Q, K)` or `(Q, K, n)`, 0 where the mask is False."""
+    """Spread values `(B,)` or `(B, n)` over `(Q, K)` or `(Q, K, n)`, 0 where the mask is False."""
     every, own = values.new_zeros(*mask.shape, *values.shape[1:]).float(), values.float()
     return every.masked_scatter(mask if values.dim() == 1 else mask[..., None], own)
 
 
 def seed_generators(*place: int) -> None:
-    """Seed torch's default generators from (seed, step, micro-batch): dropout depends on nothing before it."""
+    """Seed torch from (seed, step, micro-batch), so that dropout depends on nothing that came before."""
     import torch
 
     text = "/".join(map(str, place)).encode()
@@ -162,27 +154,27 @@ def seed_generators(*place: int) -> None:
 
 
 class Lists(NamedTuple):
-    """Q lists: tokens and labels `(N,)` of their N pairs, list after list, and where each list starts `(Q + 1,)`."""
+    """Q lists of together N pairs, list after list."""
 
-    tokens: Tokens
-    labels: np.ndarray
-    offsets: np.ndarray
+    tokens: Tokens  # of N pairs
+    labels: np.ndarray  # (N,)
+    offsets: np.ndarray  # (Q + 1,), where each list starts
 
 
 class Positives(NamedTuple):
-    """The pairs of text numbers with a label above 0, sorted by the left one."""
+    """The pairs of text numbers whose label is above 0, sorted by the left one."""
 
     left: np.ndarray
     right: np.ndarray
 
     def of(self, left: int) -> np.ndarray:
-        """The right text numbers that go with a left one."""
+        """List the right text numbers of a left one."""
         start, stop = np.searchsorted(self.left, [left, left + 1])
         return self.right[start:stop]
 
 
 def known_positives(tokens: Tokens, labels: np.ndarray) -> Positives:
-    """What the data know to answer each query, whichever of its lists says so."""
+    """Collect what answers each query, whichever of its lists says so."""
     rows = np.flatnonzero(labels > 0)
     rows = rows[np.argsort(tokens.left[rows], kind="stable")]
     return Positives(tokens.left[rows], tokens.right[rows])
@@ -196,11 +188,13 @@ def widen(
     generator: np.random.Generator,
     cut: Callable[[np.ndarray], np.ndarray],
 ) -> Lists:
-    """The given lists, each followed by `in_batch` documents of the others, or "all", with the label 0.
+    """Add `in_batch` documents of the other lists, or "all", to each list, with the label 0.
 
-    A list draws without replacement from the distinct documents of the other lists, without its own, without those
-    known to answer its query (`positives`), and without the query itself; where there are fewer than `in_batch`, all
-    come. `cut`: tokens of each side `(N, 2)` to those that are kept. Lists come in the order of `groups`.
+    A list draws without replacement from the distinct documents of the other lists, except its own, those known
+    to answer its query, and the query itself. If there are fewer than `in_batch`, all of them come.
+
+    groups: which lists, in the order in which they are returned
+    cut: from the token counts of both sides `(N, 2)` to those that are kept
     """
     rows = [np.arange(lists.offsets[group], lists.offsets[group + 1]) for group in groups]
     tokens = lists.tokens
@@ -224,7 +218,7 @@ def widen(
 def put_together(
     tokens: Tokens, left: np.ndarray, right: np.ndarray, cut: Callable[[np.ndarray], np.ndarray]
 ) -> Tokens:
-    """The tokens of other pairs `(N,)` of the same texts, which are given by their numbers."""
+    """Make the tokens of other pairs of the same texts, given by their numbers `(N,)`."""
     sizes = np.diff(tokens.starts)
     full = np.stack([sizes[left], sizes[right]], axis=1)
     kept = cut(full)

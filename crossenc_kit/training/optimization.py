@@ -1,10 +1,9 @@
-"""The optimizer and the learning rate: AdamW's parameter groups, and schedules that are pure functions."""
+"""The optimizer and its learning rate: AdamW's parameter groups, and schedules as pure functions of the step."""
 
 from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,11 @@ LAYER = re.compile(r"\blayers?\.(\d+)\.")
 
 
 def rate_factor(name: str, step: int, total: int, warmup: int = 0, cycles: int = 1) -> float:
-    """The learning rate of optimizer step 0 <= step < total, as a part of the peak rate, 0..1.
+    """Compute the learning rate at a step, as a fraction of the peak rate, 0..1.
 
-    Warm-up rises as step / warmup; after it `linear` falls to 0 at `total`, `cosine` follows half a
-    cosine, `cosine_with_restarts` follows `cycles` of them. The formulas of transformers'
-    `get_scheduler`; cosine after Loshchilov and Hutter, "SGDR", 2017.
+    It rises as step / warmup; then "linear" falls to 0 at `total`, "cosine" follows half a cosine, and
+    "cosine_with_restarts" follows `cycles` of them: the formulas of transformers' `get_scheduler`. Cosine after
+    Loshchilov and Hutter, "SGDR", 2017.
     """
     name = schedule_name(name)
     if name == "constant":
@@ -46,7 +45,7 @@ def rate_factor(name: str, step: int, total: int, warmup: int = 0, cycles: int =
 
 
 def schedule_name(name: str) -> str:
-    """The kit's name of a schedule given in either spelling; `ValueError` lists the names."""
+    """Return the kit's name of a schedule in either spelling; `ValueError` lists the names."""
     known = OLD_SCHEDULES.get(name.lower(), name)
     if known not in SCHEDULES:
         raise ValueError(f"unknown scheduler {name!r}; choose from {', '.join(SCHEDULES)}")
@@ -54,14 +53,15 @@ def schedule_name(name: str) -> str:
 
 
 def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> None:
-    """Warn where the warm-up is longer than the run, with the rate that will be reached."""
+    """Warn if the warm-up is longer than training, with the rate that will be reached."""
     if schedule_name(name) == "constant" or warmup < total:
         return
     peak = learning_rate * rate_factor(name, total - 1, total, warmup)
-    warnings.warn(
-        f"the warm-up of {warmup} steps does not end within the run of {total} steps: the learning rate will reach "
-        f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps",
-        stacklevel=3,
+    from crossenc_kit.scorers import warn_at_call
+
+    warn_at_call(
+        f"the warm-up of {warmup} steps does not end within the {total} steps: the learning rate will reach "
+        f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps"
     )
 
 
@@ -72,11 +72,12 @@ def parameter_groups(
     layer_decay: float = 1.0,
     head_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """AdamW's groups: no weight decay on biases and norms (one-dimensional), a rate for each depth.
+    """Group the parameters: no weight decay on biases and norms (one-dimensional), a rate for each depth.
 
-    With `layer_decay` d < 1, layer l of L trains at rate d^(L - 1 - l) and the embeddings at d^L (Howard
-    and Ruder, "ULMFiT", 2018); `head_factor` multiplies the rate of what lies above the layers. Each group
-    keeps its peak rate in `peak`.
+    With `layer_decay` d < 1, layer l of L trains at the rate times d^(L - 1 - l), the embeddings at d^L (Howard
+    and Ruder, "ULMFiT", 2018). Each group keeps its peak rate in `peak`.
+
+    head_factor: multiplies the rate of what lies above the layers
     """
     trainable = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     depths = [_depth(name) for name, _ in trainable]
@@ -100,7 +101,7 @@ def _depth(name: str) -> int | None:
 
 
 def adamw(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019), fused where the device has it: one pass over the weights."""
+    """Make AdamW (Loshchilov and Hutter, 2019), fused if the device can: one pass over the weights."""
     import torch
 
     kinds = {parameter.device.type for group in groups for parameter in group["params"]}
@@ -108,14 +109,14 @@ def adamw(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set every group's learning rate to `factor` of its peak; returns the highest rate."""
+    """Set every group's learning rate to `factor` times its peak, and return the highest rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
     return float(max(group["lr"] for group in optimizer.param_groups))
 
 
 def find_schedule(schedule: str | Callable[[int], float], total: int, warmup: int) -> Callable[[int], float]:
-    """A schedule by name, or a function of its own from step to rate factor, as a function of the step."""
+    """Turn a schedule's name into a function of the step; a function stays as it is."""
     if callable(schedule):
         return schedule
     name = schedule_name(schedule)

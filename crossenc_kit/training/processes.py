@@ -1,7 +1,7 @@
-"""One process or many: who am I, which micro-batches are mine, and sums across processes.
+"""One process or many: which micro-batches are mine, and sums across processes.
 
-Processes are started by `torchrun` or `accelerate launch`; accelerate's `PartialState` joins them and
-picks device and backend. Each process takes every W-th micro-batch; gradients are summed once a step.
+`torchrun` or `accelerate launch` start W processes; accelerate's `PartialState` joins them and picks device and
+backend. Each process takes every W-th micro-batch, and gradients are summed once per step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-BUCKET = 25_000_000  # numbers summed in one call
+BUCKET = 25_000_000  # numbers summed in one call, 100 MB of float32
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Processes:
         return self.rank == 0
 
     def lanes(self, micro_batches: Sequence[Item]) -> list[list[tuple[int, Item]]]:
-        """The numbered micro-batches that this process works on, in lanes whose gradients are summed apart.
+        """Number the micro-batches and take this process's, in lanes whose gradients are summed apart.
 
         Process r of W has one lane, k % W == r. A single process has two, as two processes would: sums of
         floats depend on their order, and so one process and two give the same bits.
@@ -40,7 +40,7 @@ class Processes:
         return [lane for lane in (numbered[0::2], numbered[1::2]) if lane]
 
     def sum(self, values: list[float]) -> list[float]:
-        """Each number summed over all processes, in float64."""
+        """Sum each number over all processes, in float64."""
         if self.count == 1:
             return values
         import torch
@@ -50,11 +50,11 @@ class Processes:
         return tensor.tolist()
 
     def from_main(self, values: list[float]) -> list[float]:
-        """The main process's numbers, in every process; the others' are not looked at."""
+        """Give every process the main one's numbers."""
         return self.sum(values if self.is_main else [0.0] * len(values))
 
     def share(self, tensors: Iterable[Any]) -> None:
-        """Give the main process's values to all: weights made at random must not differ."""
+        """Broadcast rank 0's tensors, so that randomly initialised weights agree."""
         if self.count > 1:
             import torch
 
@@ -62,7 +62,7 @@ class Processes:
                 torch.distributed.broadcast(tensor, 0)
 
     def check_same(self, value: Any, what: str) -> None:
-        """Raise `RuntimeError` in every process where one of them has another value than the main one."""
+        """Raise `RuntimeError` in every process if any of them has another value than the main one."""
         digest = hashlib.blake2b(repr(value).encode(), digest_size=6).digest()
         number = float(int.from_bytes(digest, "little"))  # 48 bits, exact in float64
         if self.sum([float(number != self.from_main([number])[0])])[0]:
@@ -72,7 +72,7 @@ class Processes:
             )
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
-        """Replace every gradient by its sum over all processes; no gradient anywhere stays none."""
+        """Replace every gradient by its sum over all processes; without one anywhere it stays None."""
         if self.count == 1:
             return
         import torch
@@ -83,14 +83,14 @@ class Processes:
         for parameter in shared:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets([parameter.grad for parameter in shared]):
+        for bucket in buckets([parameter.grad for parameter in shared]):
             flat = _flatten_dense_tensors(bucket)
             torch.distributed.all_reduce(flat)
             for gradient, total in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):
                 gradient.copy_(total)
 
     def wait(self) -> None:
-        """Go on when every process is here."""
+        """Wait until every process is here."""
         if self.count > 1:
             import torch
 
@@ -98,9 +98,9 @@ class Processes:
 
 
 def join() -> Processes:
-    """The processes that a launcher started, or the single one of an ordinary run.
+    """Join the processes that a launcher started; without a launcher there is just this one.
 
-    Raises `RuntimeError` where the processes do not find each other: each would train alone, unnoticed.
+    Raises `RuntimeError` if the processes do not find each other: each would train alone, unnoticed.
     """
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if expected == 1:
@@ -117,21 +117,21 @@ def join() -> Processes:
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def _buckets(tensors: Sequence[Any]) -> list[list[Any]]:
-    """Tensors of one type, together at most `BUCKET` numbers (or one larger tensor)."""
-    buckets: list[list[Any]] = []
+def buckets(tensors: Sequence[Any]) -> list[list[Any]]:
+    """Put tensors of one type together, at most `BUCKET` numbers (or one larger tensor) each."""
+    found: list[list[Any]] = []
     size = 0
     for tensor in tensors:
-        if not buckets or size + tensor.numel() > BUCKET or buckets[-1][0].dtype != tensor.dtype:
-            buckets.append([])
+        if not found or size + tensor.numel() > BUCKET or found[-1][0].dtype != tensor.dtype:
+            found.append([])
             size = 0
-        buckets[-1].append(tensor)
+        found[-1].append(tensor)
         size += tensor.numel()
-    return buckets
+    return found
 
 
 def take_gradients(parameters: Sequence[Any]) -> list[Any]:
-    """The gradients so far, leaving none behind."""
+    """Take the gradients away from the parameters."""
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
@@ -139,7 +139,7 @@ def take_gradients(parameters: Sequence[Any]) -> list[Any]:
 
 
 def add_gradients(parameters: Sequence[Any], gradients: Sequence[Any]) -> None:
-    """Add gradients taken earlier to those of now."""
+    """Add gradients taken earlier to the present ones."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)

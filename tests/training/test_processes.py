@@ -20,7 +20,7 @@ from crossenc_kit.jobs import read_status
 from crossenc_kit.training import checkpoint
 from crossenc_kit.training.batches import plan_epoch
 from crossenc_kit.training.optimization import adamw
-from crossenc_kit.training.processes import Processes, _buckets, add_gradients, join, take_gradients
+from crossenc_kit.training.processes import Processes, add_gradients, buckets, join, take_gradients
 from crossenc_kit.training.setup import prepare
 
 HERE = Path(__file__).parent
@@ -73,11 +73,11 @@ def test_gradients_are_taken_and_added():
     assert c.grad is None
 
 
-def test_buckets_hold_one_type_and_not_too_much(monkeypatch):
+def testbuckets_hold_one_type_and_not_too_much(monkeypatch):
     monkeypatch.setattr("crossenc_kit.training.processes.BUCKET", 5)
     small, large, half = torch.zeros(2), torch.zeros(9), torch.zeros(2, dtype=torch.bfloat16)
-    assert [len(bucket) for bucket in _buckets([small, small, small, large, half, half])] == [2, 1, 1, 2]
-    assert _buckets([]) == []
+    assert [len(bucket) for bucket in buckets([small, small, small, large, half, half])] == [2, 1, 1, 2]
+    assert buckets([]) == []
 
 
 def test_processes_that_do_not_find_each_other(monkeypatch):
