@@ -85,7 +85,7 @@ def match_layers(
             for rows in step.micro_batches:
                 with _autocast(student, config):
                     hidden, attended = layer_errors(student, teacher, projection, tokens, rows, matching)
-                share = len(rows) / step.pairs
+                share = len(rows) / step.pairs  # errors are means over pairs, so shares add up to 1
                 (share * (hidden_weight * hidden + attention_weight * attended)).backward()
                 errors += share * np.array([float(hidden.detach()), float(attended.detach())])
             loss = float(errors @ [hidden_weight, attention_weight])
@@ -313,7 +313,7 @@ def _equal(first: Tokens, second: Tokens) -> bool:
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the mean squared error of hidden states `(B, T, H)`; Jiao et al., "TinyBERT", 2020."""
-    errors = (student.float() - teacher.float()).square().mean(2)
+    errors = (student.float() - teacher.float()).square().mean(2)  # (B, T, H) -> (B, T)
     return _mean_over_tokens(errors, mask)
 
 
@@ -322,8 +322,8 @@ def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     It compares probabilities, which models report; TinyBERT compares the scores before the softmax.
     """
-    errors = (student.float() - teacher.float()).square().mean(1)
-    own = mask.sum(1, keepdim=True)
+    errors = (student.float() - teacher.float()).square().mean(1)  # (B, heads, T, T) -> (B, T, T)
+    own = mask.sum(1, keepdim=True)  # (B, 1): tokens of each pair
     return _mean_over_tokens((errors * mask[:, None, :]).sum(2) / own, mask)
 
 
@@ -333,7 +333,7 @@ def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     p is the teacher's distribution, q the student's; mean over heads and queries; Wang et al., "MiniLM", 2020.
     """
     p, q = teacher.float(), student.float()
-    terms = p * (p.clamp(min=LEAST).log() - q.clamp(min=LEAST).log())
+    terms = p * (p.clamp(min=LEAST).log() - q.clamp(min=LEAST).log())  # (B, heads, T, T), keys last
     return _mean_over_tokens((terms * mask[:, None, None, :]).sum(3).mean(1), mask)
 
 
