@@ -9,7 +9,7 @@ import pytest
 from small import write
 
 from crossenc_kit import files
-from crossenc_kit.data.classification import read_nli
+from crossenc_kit.data.classification import read_duplicates, read_mrpc, read_nli
 from crossenc_kit.data.similarity import read_sts
 from crossenc_kit.data.sources import find_data
 from crossenc_kit.errors import DataError
@@ -77,3 +77,21 @@ class TestFindSource:
         for source in (Path("org/name"), "org/train.jsonl", "org/sts-train.csv", "a/b/c"):
             with pytest.raises(DataError, match="no file or folder"):
                 read(source)
+
+
+@pytest.mark.parametrize(
+    ("read", "target"),
+    [
+        (read_sts, "score\n2.5"),
+        (read_nli, "label\nneutral"),
+        (read_duplicates, "label\n1"),
+        (read_mrpc, "label\n1"),
+    ],
+)
+def test_every_reader_of_pairs_is_told_the_encoding(tmp_path, read, target):
+    name, value = target.split("\n")
+    content = f"sentence1\tsentence2\t{name}\nCaf\u00e9\tb\t{value}\n"
+    path = write(tmp_path / "a.tsv", content.encode("latin-1"))
+    with pytest.raises(DataError, match=r"a\.tsv, line 2: 0xe9 \(byte 4\) is not utf-8.*latin-1"):
+        read(path)
+    assert read(path, encoding="latin-1").left == ["Caf\u00e9"]
