@@ -106,7 +106,7 @@ class Report:
         def metrics(self) -> Mapping[str, float]: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field as plain Python values, ready for JSON."""
+        """Return every field as plain Python values, ready for JSON."""
         assert dataclasses.is_dataclass(self)
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 

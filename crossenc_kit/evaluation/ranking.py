@@ -159,7 +159,6 @@ def evaluate_ranking(
     options: dict[str, Any] = {"relevant_from": relevant_from, "gains": gains, "ties": ties}
     values = query_values(qrels, run, names, **options)
     measured = {key: query_values(qrels, own, names, **options) for key, own in others.items()}
-    best = query_values(qrels, best_order(qrels, candidates), names, **options)
     sought = {query: relevant(judged, relevant_from) for query, judged in qrels.items()}
     intervals, comparisons = {}, {}
     if resamples:
@@ -174,7 +173,7 @@ def evaluate_ranking(
         tuple(qrels),
         values,
         _means(values),
-        _means(best),
+        _means(query_values(qrels, best_order(qrels, candidates), names, **options)),
         sum(map(len, candidates.values())),
         _recall(sought, candidates),
         judged_share(qrels, run, k, ties=ties),

@@ -72,7 +72,7 @@ class SpeedReport(Report):
         return {"pairs_per_second": ours["pairs_per_second"], **gains}
 
     def table(self) -> list[list[str]]:
-        """The sides as rows of text below a heading."""
+        """Return the sides as rows of text below a heading."""
         rows = [["", "pairs/s (least to most)", "crossenc_kit is", "peak memory", "largest difference"]]
         for side in self.sides:
             gain, difference = "", ""
@@ -86,7 +86,7 @@ class SpeedReport(Report):
         return rows
 
     def notes(self) -> list[str]:
-        """What a reader of the table must know."""
+        """Say what a reader of the table must know."""
         told = ["Medians; gain: the ratio of medians (least to most of neighbouring turns). Raw scores."]
         told += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         far = [side["name"] for side in self.sides if side.get("difference", 0) > TOLERANCE]
