@@ -206,7 +206,7 @@ class CrossEncoder:
         return tokens
 
     def scores(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
-        """Score some rows of tokenised pairs: raw scores `(B, C)`, in their order, with gradients."""
+        """Score some rows of tokenised pairs: raw scores `(B, C)` in order, with gradients."""
         import torch
 
         from crossenc_kit.models.packed import forward, padding_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 GPU_TOKENS = 65536  # per batch
-# Tokens per batch on a CPU: enough for full speed of the matrix products, few enough for its caches.
+# Tokens per batch on a CPU: enough for full speed of the matrix products, few enough for the caches.
 # int8 layers finish sooner, and then memory takes the time: malloc hands the same pages out again
 # only for batches of a few hundred tokens.
 CPU_TOKENS = {"torch": 1024, "int8": 384, "onnx": 1024, "onnx-int8": 512}

@@ -157,8 +157,8 @@ def _load_torch(
             "or its config.json belongs to another model"
         )
     for tensor in (*model.parameters(), *model.buffers()):
-        # Weights mapped from a file start at odd addresses, where matrix products may round otherwise.
-        # A copy starts at a round one, so that a run and its resumed twin agree to the last bit.
+        # Weights mapped from a file start at odd addresses, where matrix products may round
+        # otherwise. A copy starts at a round one: a run and its resumed twin agree to the last bit.
         tensor.data = tensor.data.clone()
     weights = plain_weights(model) if adapted else model.state_dict()
     held = saved_names(model) if adapted else set()
