@@ -10,6 +10,7 @@ import numpy as np
 from crossenc_kit.data.pairs import Pairs
 from crossenc_kit.errors import DataError
 from crossenc_kit.losses.loss import Loss
+from crossenc_kit.scorers import warn_at_call
 
 
 def check_labels(loss: Loss, data: Pairs, num_labels: int) -> None:
@@ -66,7 +67,7 @@ def _check_classes(data: Pairs, name: str, num_labels: int) -> None:
         )
     if missing := sorted(set(range(num_labels)) - set(values.astype(int).tolist())):
         which = f"class{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-        _warn(f"no row of the training data has {which} of {num_labels}; it will not be learnt")
+        warn_at_call(f"no row of the training data has {which} of {num_labels}; it will not be learnt")
 
 
 def _check_values(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
@@ -127,12 +128,6 @@ def _count(data: Pairs, wrong: np.ndarray) -> str:
     return f"{np.count_nonzero(wrong)} of {len(wrong)} {'rows' if data.is_pointwise else 'documents'}"
 
 
-def _warn(message: str) -> None:
-    from crossenc_kit.scorers import warn_at_call  # only when there is something to say
-
-    warn_at_call(message)
-
-
 def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
     """Warn of lists from which a ranking loss learns nothing; raise `DataError` if all lists are such.
 
@@ -148,7 +143,7 @@ def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
         said = f"{count} of {len(data)} lists have equal labels throughout{ones} and teach {names} nothing; "
         if count == len(data):
             raise DataError(f"{said}give each query documents of several labels, or use another loss, such as 'bce'")
-        _warn(f"{said}drop them, or add documents of another label")
+        warn_at_call(f"{said}drop them, or add documents of another label")
 
 
 def _silent_lists(loss: Loss, data: Pairs) -> np.ndarray:

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.files import file_sha256, flush, plain, write_text
+from crossenc_kit.scorers import warn_at_call
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,7 @@ def newest(folder: str | os.PathLike) -> Checkpoint | None:
         damage = _damage(path, step)
         if not damage:
             return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
-        warnings.warn(f"{path} is damaged ({damage}); looking for the checkpoint before it", stacklevel=2)
+        warn_at_call(f"{path} is damaged ({damage}); looking for the checkpoint before it")
     return None
 
 
@@ -165,7 +165,7 @@ def _put_back(folder: Path) -> None:
             if not target.exists():
                 os.rename(aside, target)
         except OSError as error:  # `newest` finds it under either name
-            warnings.warn(f"{aside} could not be renamed to {target.name} ({error})", stacklevel=3)
+            warn_at_call(f"{aside} could not be renamed to {target.name} ({error})")
 
 
 def _retire_old(folder: Path, step: int, keep: int) -> None:
@@ -189,7 +189,7 @@ def _remove(path: Path) -> None:
             path = doomed
         shutil.rmtree(path)
     except OSError as error:
-        warnings.warn(f"{path} is no longer needed but could not be deleted ({error}); delete it", stacklevel=4)
+        warn_at_call(f"{path} is no longer needed but could not be deleted ({error}); delete it")
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -9,7 +9,6 @@ Letters: B pairs in a micro-batch, C labels, Q lists, K candidates per list.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from crossenc_kit.history import History, html_table
 from crossenc_kit.jobs import StopRequest, lock, stop_signals, write_status
 from crossenc_kit.losses.loss import Loss
 from crossenc_kit.models.cross_encoder import CrossEncoder
-from crossenc_kit.scorers import Evaluator
+from crossenc_kit.scorers import Evaluator, warn_at_call
 from crossenc_kit.training.batches import MicroBatch, mean_loss, seed_generators
 from crossenc_kit.training.config import TrainingConfig
 from crossenc_kit.training.optimization import adamw, set_rate
@@ -200,7 +199,7 @@ def _opened(setup: Setup) -> Iterator[StopRequest]:
             try:
                 note("failed", error=f"{type(error).__name__}: {error}")
             except OSError as second:  # the disk is so full that not even the status fits; `error` matters more
-                warnings.warn(f"status.json could not be written ({second})", stacklevel=2)
+                warn_at_call(f"status.json could not be written ({second})")
             raise
         reason = setup.state.stopped or "finished"
         note("stopped" if reason == "stopped" else "finished", reason=reason)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from crossenc_kit.scorers import warn_at_call
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,8 +59,6 @@ def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> No
     if schedule_name(name) == "constant" or warmup < total:
         return
     peak = learning_rate * rate_factor(name, total - 1, total, warmup)
-    from crossenc_kit.scorers import warn_at_call
-
     warn_at_call(
         f"the warm-up of {warmup} steps does not end within the {total} steps: the learning rate will reach "
         f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps"

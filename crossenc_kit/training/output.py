@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from crossenc_kit.files import mend_folder, plain
 from crossenc_kit.history import History
 from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.models.adapters import is_wrapped, put_back
+from crossenc_kit.scorers import warn_at_call
 from crossenc_kit.training.setup import Setup, trained_weights
 
 
@@ -64,7 +64,7 @@ def load_state(setup: Setup) -> None:
     found = newest(setup.folder / "checkpoints")
     if found is None:
         if any((setup.folder / "checkpoints").glob("step-*")):
-            warnings.warn(f"no checkpoint in {setup.folder} is whole; training starts anew", stacklevel=3)
+            warn_at_call(f"no checkpoint in {setup.folder} is whole; training starts anew")
         return
     check_fingerprint(found.state["fingerprint"], setup.fingerprint)
     weights, best_step = found.tensors("model"), found.state["state"]["best_step"]
@@ -99,7 +99,7 @@ def _load_best(folder: Path, setup: Setup, step: int) -> dict[str, Any] | None:
     wrapped = is_wrapped(model)
     path = folder / ("adapter_model.safetensors" if wrapped else "model.safetensors")
     if not path.is_file():
-        warnings.warn(f"{path} is missing: the best weights so far, of step {step}, are lost", stacklevel=4)
+        warn_at_call(f"{path} is missing: the best weights so far, of step {step}, are lost")
         return None
     if wrapped:
         put_back(model, folder)

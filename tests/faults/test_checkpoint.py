@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from small_disks import disk_of
 
 from crossenc_kit import files
 from crossenc_kit.errors import CheckpointError
@@ -262,9 +261,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(disk_of):
     """A real file system of one megabyte."""
-    with disk_of("1m", tmp_path) as folder:
+    with disk_of("1m") as folder:
         yield folder
 
 

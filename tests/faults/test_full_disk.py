@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from resumed_runs import assert_as_whole, at_step, go, names, whole_run
 from run_comparison import on_one_thread
-from small_disks import disk_of
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import CheckpointError
@@ -68,9 +67,9 @@ def test_a_model_or_history_that_does_not_fit(tmp_path, whole, monkeypatch, step
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(disk_of):
     """A real file system that has room for two checkpoints and little more, or three."""
-    with disk_of("4m", tmp_path) as folder:
+    with disk_of("4m") as folder:
         yield folder
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 
 @contextmanager
-def disk_of(size: str, tmp_path: Path) -> Iterator[Path]:
+def mounted(size: str, tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of the given size, such as "1m"; the test is skipped where none can be mounted."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -22,3 +22,9 @@ def disk_of(size: str, tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"cannot mount a tmpfs: {done.stderr.decode().strip() if done else 'no mount command'}")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> Callable[[str], AbstractContextManager[Path]]:
+    """Mount a file system of a size such as "1m" and give its folder."""
+    return lambda size: mounted(size, tmp_path)
