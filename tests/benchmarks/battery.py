@@ -750,7 +750,8 @@ def _() -> Any:
         report = ask(kit.evaluate_ranking, search_words(run=ranked, resamples=100) | options)
         more = ("values", "ceiling", "intervals", "baselines", "candidate_recall")
         found[name] = [metrics(report), fields(report, *more)]
-    compared = ask(kit.compare_runs, search_words(ours=ranked, theirs=bm25(), resamples=300))
+    both = {"ours": ranked, "theirs": bm25(), "run_a": ranked, "run_b": bm25()}
+    compared = ask(kit.compare_runs, search_words(resamples=300) | both)
     return found | {"compare_runs": fields(compared, "difference", "interval", "p", "wins", "ties", "losses")}
 
 
@@ -770,7 +771,8 @@ def _() -> Any:
 def _() -> Any:
     names = ["ndcg@10", "mrr@10", "map", "recall@20", "success@5"]
     given = {"run": bm25(), "qrels": collection().qrels, "metrics": names}
-    return {name: np.asarray(values) for name, values in ask(kit.measure_run, given).items()}
+    measure = kit.first("query_values", "measure_run")
+    return {name: np.asarray(values) for name, values in ask(measure, given).items()}
 
 
 @item("evaluate: reranking, collections and depths")
