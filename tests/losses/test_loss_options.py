@@ -133,7 +133,11 @@ def test_an_activation_is_no_option_and_the_reason_is_given(name, option):
 
 
 @pytest.mark.parametrize("name", RANKING_LOSSES)
-@pytest.mark.parametrize("activation", [nn.Sigmoid(), nn.Tanh(), nn.Softmax(-1), nn.Hardtanh(), torch.sigmoid], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [nn.Sigmoid(), nn.Tanh(), nn.Softmax(-1), nn.Hardtanh(), torch.sigmoid],
+    ids=["Sigmoid", "Tanh", "Softmax", "Hardtanh", "sigmoid"],  # the text of a function holds its address
+)
 def test_fit_refuses_one_that_bounds_the_scores(name, activation):
     message = rf"^\w+ before {name} bounds the scores to -?[01]..1\. A ranking loss takes raw scores: after a sigmoid"
     with pytest.raises(ValueError, match=message):
