@@ -742,16 +742,13 @@ def _() -> Any:
     ranked = ask(kit.rerank, search_words(scorer=scorer(), depth=10))
     for name, options in {
         "plain": {},
-        "graded": {"relevant_from": 2, "gains": "exponential", "k": 5, "ties": "mean"},
+        "graded": {"relevant_from": 2, "gains": "exponential", "k": 5, "ties": "order_free"},
         "compared": {"first_stage": bm25(), "baselines": {"dense": dense()(collection().queries, 30)}},
     }.items():
-        if options.get("ties") == "mean" and "mean" not in kit.TIES:
-            options["ties"] = sorted(kit.TIES)[0]
         report = ask(kit.evaluate_ranking, search_words(run=ranked, resamples=100) | options)
         more = ("values", "ceiling", "intervals", "baselines", "candidate_recall")
         found[name] = [metrics(report), fields(report, *more)]
-    both = {"ours": ranked, "theirs": bm25(), "run_a": ranked, "run_b": bm25()}
-    compared = ask(kit.compare_runs, search_words(resamples=300) | both)
+    compared = ask(kit.compare_runs, search_words(ours=ranked, theirs=bm25(), resamples=300))
     return found | {"compare_runs": fields(compared, "difference", "interval", "p", "wins", "ties", "losses")}
 
 
@@ -771,8 +768,7 @@ def _() -> Any:
 def _() -> Any:
     names = ["ndcg@10", "mrr@10", "map", "recall@20", "success@5"]
     given = {"run": bm25(), "qrels": collection().qrels, "metrics": names}
-    measure = kit.first("query_values", "measure_run")
-    return {name: np.asarray(values) for name, values in ask(measure, given).items()}
+    return {name: np.asarray(values) for name, values in ask(kit.first("measure_run", "query_values"), given).items()}
 
 
 @item("evaluate: reranking, collections and depths")
