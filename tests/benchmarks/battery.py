@@ -748,7 +748,8 @@ def _() -> Any:
         report = ask(kit.evaluate_ranking, search_words(run=ranked, resamples=100) | options)
         more = ("values", "ceiling", "intervals", "baselines", "candidate_recall")
         found[name] = [metrics(report), fields(report, *more)]
-    compared = ask(kit.compare_runs, search_words(ours=ranked, theirs=bm25(), resamples=300))
+    two = {"ours": ranked, "theirs": bm25(), "run_a": ranked, "run_b": bm25()}
+    compared = ask(kit.compare_runs, search_words(resamples=300) | two)
     return found | {"compare_runs": fields(compared, "difference", "interval", "p", "wins", "ties", "losses")}
 
 
