@@ -9,7 +9,6 @@ from typing import Any
 
 # What to install for each optional package; any other is installed under its own name.
 INSTALL = {
-    "pyarrow": "crossenc_kit[data]",
     "datasets": "crossenc_kit[data]",
     "bm25s": "crossenc_kit[search]",
     "onnx": "crossenc_kit[onnx]",

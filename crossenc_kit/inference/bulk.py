@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.data.pair_files import Block, PairFile, check_pairs, read_blocks
-from crossenc_kit.errors import TruncationWarning, need
+from crossenc_kit.errors import TruncationWarning
 from crossenc_kit.files import dumps, write_jsonl
 from crossenc_kit.history import Report
 from crossenc_kit.inference.score_store import Shards, is_written_there, score_column, shard_names
@@ -101,7 +101,6 @@ def score_file(
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
         write_jsonl(output, score_rows(scorer, file, progress))
         return ScoredFile(Path(output), file.rows, file.rows, time.monotonic() - began)
-    need("pyarrow.parquet", "a folder of scores (parquet)")
     os.stat(path)  # no folder is made for a file that is not there
     folder = Path(output)
     if is_written_there(folder, Path(path)):
@@ -339,8 +338,7 @@ def load_scorer(
         model = CrossEncoder(model, device=device or _own_gpu(), seed=0)
     if softmax and model.num_labels == 1:
         raise ValueError("softmax needs several classes, and this model gives one score per pair; use sigmoid")
-    if model.untrained_head:
-        warn_at_call(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet")
+    model.warn_of_new_head()
     return BlockScorer(model, batch_size, threads, chosen or model.activation_fn, softmax)
 
 

@@ -55,8 +55,7 @@ class ScoringPool:
             raise TypeError(f"a pool takes a CrossEncoder of this kit, a folder or a name, got {name}: give its folder")
         if not isinstance(model, CrossEncoder):
             model = CrossEncoder(model, device="cpu")
-        if model.untrained_head:
-            warn_at_call(f"the head of {model.name!r} is new and untrained: its scores mean nothing yet")
+        model.warn_of_new_head()
         self.activation_fn, self.num_labels = model.activation_fn, model.num_labels
         self.max_length, self.label_names = model.max_length, model.label_names
         self.fingerprint: str | None = None  # by which `cached_scores` recognises the model

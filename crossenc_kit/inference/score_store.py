@@ -29,7 +29,7 @@ import numpy as np
 
 from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.data.tables import parquet_bytes, parquet_columns
-from crossenc_kit.errors import CheckpointError, DataError, need
+from crossenc_kit.errors import CheckpointError, DataError
 from crossenc_kit.files import explained, text_hash, write_bytes, write_json
 from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.models.settings import with_module
@@ -208,7 +208,6 @@ def cached_scores(
         raise ValueError(f"shard_size must be at least 1 pair, got {shard_size}")
     if getattr(scorer, "depends_on_list", False):
         raise ValueError("this ensemble's scores depend on the whole list: cache the scores of its members")
-    need("pyarrow.parquet", "keeping scores (parquet)")
     plan = {"teacher": _identity(scorer, teacher), "settings": _json_settings(settings or {})}
     options = without_unknown(scorer, settings or {}, SPEED)
     if cross_encoder_of(scorer) is not None:

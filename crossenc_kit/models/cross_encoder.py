@@ -179,6 +179,11 @@ class CrossEncoder:
             self._head = (writes, is_unchanged(self.model, self.new_head))
         return self._head[1]
 
+    def warn_of_new_head(self) -> None:
+        """Warn if the head still has random weights, so that its scores mean nothing yet."""
+        if self.untrained_head:
+            warn_at_call(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet")
+
     def _writes(self) -> list[tuple[int, int]]:
         """Which tensors the weights are, and how often each was written to."""
         return [(id(w), 0 if w.is_inference() else w._version) for w in self.model.parameters()]
@@ -242,8 +247,7 @@ class CrossEncoder:
         Raises `DataError` for anything that is not a pair of strings.
         """
         pairs, single = as_text_pairs(sentences)
-        if self.untrained_head:
-            warn_at_call(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet")
+        self.warn_of_new_head()
         asked = activation_fn or activation_fct
         activation = find_activation(asked) if asked else self.activation_fn
         scores = self._raw_scores(pairs, batch_size, token_budget, threads, show_progress_bar)

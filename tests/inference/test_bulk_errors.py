@@ -1,7 +1,6 @@
 """What a bulk job refuses, what it warns of, and the command `crossenc-kit score` with a folder."""
 
 import json
-import sys
 import warnings
 
 import numpy as np
@@ -138,17 +137,6 @@ def test_a_full_disk_is_told_and_leaves_the_shards_before_it(tmp_path, model, pa
     assert error.value.errno == 28
     assert [path.name for path in (tmp_path / "scores").glob("*.parquet")] == ["scores-00000-of-00003.parquet"]
     assert list((tmp_path / "scores").glob(".*.partial")) == []
-
-
-def test_without_pyarrow_lines_work_and_shards_name_the_command(tmp_path, model, pairs, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(
-        ImportError,
-        match=r'a folder of scores \(parquet\) needs pyarrow, which is not installed: pip install "crossenc_kit\[data',
-    ):
-        score_file(model, pairs, tmp_path / "scores", shards=True)
-    score_file(model, pairs, tmp_path / "scores.jsonl")
-    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 10
 
 
 def test_a_file_that_changes_under_the_reader_is_an_error(tmp_path, model, pairs, monkeypatch):
