@@ -25,8 +25,7 @@ Evaluator = Callable[[Any], Mapping[str, float] | float]  # of a model, for `tra
 # Entries of a configuration that say where a model has been, not what it computes. The activation is
 # fingerprinted separately.
 NOT_THE_MODEL = {"_name_or_path", "transformers_version", "architectures", "sentence_transformers"}
-NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype", "problem_type"}
-NOT_THE_MODEL |= {"use_cache"}
+NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype", "problem_type", "use_cache"}
 # Decorators and context managers put frames of these modules between the caller and the package.
 WRAPPERS = {"contextlib", "torch.utils._contextlib"}
 
@@ -68,22 +67,16 @@ def scorer_label_names(scorer: Any) -> tuple[str, ...]:
 
 
 def config_label_names(config: Any) -> tuple[str, ...]:
-    """Read the class names from a model's configuration; empty if they are just LABEL_0, LABEL_1, ..."""
+    """Read the class names from a configuration; empty if they are only LABEL_0, LABEL_1, ..."""
     names = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
     return () if names == tuple(f"LABEL_{index}" for index in range(len(names))) else names
 
 
 def without_unknown(scorer: Any, options: Mapping[str, Any], speed: Collection[str]) -> dict[str, Any]:
     """Drop the `speed` options that the scorer does not accept; they never change a score."""
-    if not options:
-        return {}
-    try:
-        known = inspect.signature(as_scorer(scorer)).parameters
-    except ValueError:  # some functions written in C have no signature
-        return dict(options)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return dict(options)
-    return {name: v for name, v in options.items() if name in known or name not in speed}
+    known = inspect.signature(as_scorer(scorer)).parameters if options else {}
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    return {name: v for name, v in options.items() if takes_all or name in known or name not in speed}
 
 
 def raw_scorer(scorer: Any) -> Callable[..., Any]:
@@ -128,12 +121,7 @@ def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
     return scores
 
 
-def check_finite(
-    scores: np.ndarray,
-    where: Callable[[int], str],
-    scorer: str = "the scorer",
-    advice: str = "",
-) -> None:
+def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer", advice: str = "") -> None:
     """Raise `DataError` if a score of `(N,)` or `(N, C)` is not finite.
 
     where: turns the row number into the name of its pair
@@ -149,7 +137,7 @@ def check_finite(
 def fingerprint(scorer: Any) -> str:
     """Return the sha256 of everything a `CrossEncoder`'s scores depend on.
 
-    That is weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation
+    These are weights (bytes, types, shapes, adapters), configuration, tokenizer, `max_length`, truncation
     and activation. A model has the same fingerprint after saving and loading. Scorers with an attribute
     `fingerprint`, such as a `ScoringPool`, return it.
 
@@ -165,29 +153,30 @@ def fingerprint(scorer: Any) -> str:
             f'{name} has no version to go by: give teacher="name-and-version", and change it whenever '
             "the scores would change (a CrossEncoder is recognised by its weights)"
         )
-    _check_activation(model.activation_fn)
+    check_activation(model.activation_fn)
     digest = hashlib.sha256(json.dumps(_description(model), sort_keys=True, default=_listed).encode())
     weights = {f"activation {k}": weight for k, weight in model.activation_fn.state_dict().items()}
-    for name, weight in {**model.model.state_dict(), **weights}.items():
-        import torch
+    import torch
 
+    for name, weight in {**model.model.state_dict(), **weights}.items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         flat = weight.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _check_activation(activation: Any) -> None:
+def check_activation(activation: Any) -> None:
+    """Raise `ValueError` for an activation that is not torch's: nobody can tell it from another."""
     parts = list(activation.modules()) if hasattr(activation, "modules") else [None]
     if not all(type(part).__module__.startswith("torch.") for part in parts):
         raise ValueError(
-            f"the activation {activation!r} is the caller's own, and nobody can see from outside what it "
-            'computes: give teacher="name-and-version"'
+            f"the activation {activation!r} is your own, and scores kept on the disk cannot say which one "
+            'made them: use one of torch.nn, or raw scores (identity); a cache also takes teacher="name-and-version"'
         )
 
 
 def _description(model: Any) -> dict[str, Any]:
-    """Describe all of a model but its weights, ready for JSON."""
+    """Describe everything about a model except its weights, ready for JSON."""
     inner = model.model
     config = {name: v for name, v in inner.config.to_dict().items() if name not in NOT_THE_MODEL}
     return {
@@ -204,7 +193,7 @@ def _description(model: Any) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: Any) -> Any:
-    """Describe all that a tokenizer does to texts, but not how the last call padded and cut."""
+    """Describe what a tokenizer does to texts, without the padding and truncation of its last call."""
     said: Any = sorted(tokenizer.get_vocab().items())
     if getattr(tokenizer, "is_fast", False):
         said = json.loads(tokenizer.backend_tokenizer.to_str())

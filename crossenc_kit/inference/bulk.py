@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 -m crossenc_kit score my-model pairs.jsonl.gz --output scores/
 
 Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so its scores
-have the same bits whatever else the job scores, and a killed job goes on with the shards it lacks.
+have the same bits whatever else the job scores, and a killed job continues with the missing shards.
 Process r of W takes the shards k with k % W == r; the processes do not talk to each other.
 """
 
@@ -32,13 +32,12 @@ from crossenc_kit.jobs import lock
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import find_activation
 from crossenc_kit.models.tokens import one_or_more
-from crossenc_kit.scorers import check_finite, fingerprint, warn_at_call
+from crossenc_kit.scorers import check_activation, check_finite, fingerprint, warn_at_call
 
-SHARD_SIZE = 16384  # rows: what a kill costs at most
-OURS = ("row", "score", "label")  # columns that are written
-ADVICE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
+SHARD_SIZE = 16384  # rows: a killed job loses at most this many scores
 CPU_ROWS, GPU_ROWS = 2048, 16384  # rows per block: dozens of batches on a CPU, a few large ones on a GPU
-IN_PLACE, IN_A_LOG = 0.5, 15.0  # seconds between two updates of the progress bar
+PAUSE = 2.0  # seconds between two updates of the progress bar: short enough to watch, and for a log
+ADVICE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,9 @@ class ScoredFile(Report):
         return {"pairs_per_second": rate, "scored": self.scored, "rows": self.rows}
 
     def __str__(self) -> str:
-        rate = self.metrics["pairs_per_second"]
-        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        speed = f"{self.metrics['pairs_per_second']:,.1f} pairs/s"
         shards = f"{self.shards} shards " if self.shards else ""
-        return f"{self.scored:,} of {self.rows:,} pairs scored now, {speed} pairs/s; {shards}in {self.output}"
+        return f"{self.scored:,} of {self.rows:,} pairs scored now, {speed}; {shards}in {self.output}"
 
 
 def score_file(
@@ -71,7 +69,7 @@ def score_file(
     *,
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
-    shards: bool | None = None,
+    shards: bool = False,
     shard_size: int | None = None,
     encoding: str = "utf-8",
     progress: bool = True,
@@ -79,64 +77,48 @@ def score_file(
 ) -> ScoredFile:
     """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet).
 
-    Writes `row` (from 0), `score`, `label` for several classes, and the columns `keep`. A job that was
-    killed goes on when it is run again; another input, model or setting is refused.
+    Writes `row` (from 0), `score`, `label` for several classes, and the columns `keep`. A killed job
+    continues when it is run again; another input, model or setting is refused.
 
-    output: ends with / (or is a folder): parquet shards, see `score_store`; else a file of JSON Lines
-    columns: the names of the two texts; default: found as `read_pairs` finds them
-    shards: True for a folder, whatever its name; shard_size: its rows per shard (16,384)
-    settings: `batch_size`, `threads`, `activation_fn` (also "softmax"), `device` (for a model's name)
+    output: a folder of parquet shards if it ends with /, exists, or if `shards` or `shard_size` (rows per
+        shard, 16,384) is given; otherwise a file of JSON Lines
+    columns: the two texts, by default found as in `read_pairs`
+    settings: `batch_size`, `threads`, `activation_fn` (or "softmax"), `device` (if `model` is a name)
 
-    Raises `DataError` naming the row that cannot be used or whose score is not finite, `CheckpointError`
-    naming what differs from the job in the folder, `ValueError` if the input would be overwritten.
+    Raises `DataError` naming a row that cannot be used or whose score is not finite, `CheckpointError`
+    if the folder's job differs, `ValueError` if the input would be overwritten.
     """
-    if shard_size is not None and shard_size < 1:
-        raise ValueError(f"a shard has at least one row, got shard_size={shard_size}")
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     began = time.monotonic()
-    if not _is_folder(output, shards, shard_size):
-        if count > 1:
-            raise ValueError(f"{count} processes write a shard each: name a folder as output, such as scores/")
-        _check_apart(Path(path), Path(output))
+    as_folder = shards or shard_size is not None or str(output).endswith(("/", os.sep))
+    path, folder, size = Path(path), Path(output), one_or_more("shard_size", shard_size) or SHARD_SIZE
+    if not as_folder and not folder.is_dir():
+        _check_lines(path, folder, count)
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
         write_jsonl(output, score_rows(scorer, file, progress))
-        return ScoredFile(Path(output), file.rows, file.rows, time.monotonic() - began)
-    os.stat(path)  # no folder is made for a file that is not there
-    folder = Path(output)
-    if is_written_there(folder, Path(path)):
+        return ScoredFile(folder, file.rows, file.rows, time.monotonic() - began)
+    path.stat()  # no folder is made for a file that is not there
+    if is_written_there(folder, path):
         raise ValueError(f"the input {path} lies where the shards of {folder} are written; choose another folder")
     with lock(folder if rank == 0 else folder / ".ranks" / str(rank)):
         file, scorer = _prepare(model, path, columns, keep, encoding, settings)
-        size = shard_size or SHARD_SIZE
         names = shard_names(-(-file.rows // size))
         there = Shards(folder, {"input": file.plan(), **scorer.plan(), "shard_size": size})
         labels = list(scorer.model.label_names)
         there.begin(rows=file.rows, shard_size=size, shards=len(names), label_names=labels)
-        wanted = {number: name for number, name in enumerate(names) if number % count == rank}
-        scored = _score_shards(scorer, file, there, wanted, size, progress)
+        own = {number: name for number, name in enumerate(names) if number % count == rank}
+        scored = _score_shards(scorer, file, there, own, size, progress)
         _warn_of_cut(there.truncated(), file.rows, scorer)
         return ScoredFile(folder, file.rows, scored, time.monotonic() - began, len(names))
 
 
-def _is_folder(output: str | os.PathLike, shards: bool | None, shard_size: int | None) -> bool:
-    """Tell whether the output is a folder of shards; raise for a file that cannot be written."""
-    named_as_one = str(output).endswith(("/", os.sep)) or os.path.isdir(output)
-    if shards or (shards is None and named_as_one):
-        return True
-    if shard_size is not None:
-        raise ValueError(f"shard_size needs a folder, and {output} is a file: end its name with / or give shards=True")
-    if {".csv", ".tsv"} & set(Path(output).suffixes):
-        raise ValueError(f"{output}: scores are written as lines of JSON (.jsonl) or, in a folder, as parquet")
-    if Path(output).suffix == ".parquet":
-        raise ValueError(f"{output}: parquet is written in shards; name a folder, such as {Path(output).stem}/")
-    if not Path(output).absolute().parent.is_dir():
-        raise ValueError(f"cannot write {output}: its folder does not exist; make it first")
-    return False
-
-
-def _check_apart(path: Path, output: Path) -> None:
-    """Raise `ValueError` if the output would replace the input."""
-    if output.exists() and os.path.samefile(path, output):
+def _check_lines(path: Path, output: Path, processes: int) -> None:
+    """Raise `ValueError` if the scores cannot be written to one file of JSON Lines."""
+    if processes > 1:
+        raise ValueError(f"{processes} processes write a shard each: name a folder as output, such as scores/")
+    if {".csv", ".tsv", ".parquet"} & set(output.suffixes):
+        raise ValueError(f"{output}: scores are written as JSON Lines (.jsonl) or, in a folder/, as parquet")
+    if output.exists() and path.samefile(output):
         raise ValueError(f"the scores would be written over the input {path}; name another output than {output}")
 
 
@@ -144,29 +126,23 @@ def _prepare(
     model: Any, path: Any, columns: Any, keep: Sequence[str], encoding: str, settings: dict[str, Any]
 ) -> tuple[PairFile, BlockScorer]:
     """Check the input, and only then load the model, which takes longer."""
-    if isinstance(keep, str) or len(set(keep)) < len(keep):
-        raise ValueError(f"keep is {keep!r}; expected a list of different columns")
     file = check_pairs(path, columns, keep, encoding)
     scorer = load_scorer(model, **settings)
-    for name in keep:
-        if name in OURS[: 3 if scorer.model.num_labels > 1 else 2]:
-            raise ValueError(f"cannot keep the column {name!r}: the scores use that name; rename it in {path}")
+    written = {"row", "score"} if scorer.model.num_labels == 1 else {"row", "score", "label"}
+    if taken := written.intersection(keep):
+        raise ValueError(f"cannot keep the column {min(taken)!r}: the scores use that name; rename it in {path}")
     return file, scorer
 
 
 def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[dict[str, Any]]:
     """Yield a row of JSON for each pair: `row`, the kept columns, `score`, and `label` for several classes."""
-    blocks = read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows)))
     total = 0
     with _bar(file.rows, progress) as bar:
-        for _, block in blocks:
+        for _, block in read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows))):
             scores, cut = scorer.score(block.texts, file.path, block.start)
             total += cut
             bar.update(len(scores))
-            columns = {"row": range(block.start, block.start + len(scores)), **block.kept}
-            columns["score"] = scores.tolist()
-            if (labels := scorer.labels(scores)) is not None:
-                columns["label"] = labels
+            columns = _columns(scorer, block, scores)
             for values in zip(*columns.values(), strict=True):
                 yield {name: _for_json(value) for name, value in zip(columns, values, strict=True)}
     _warn_of_cut(total, file.rows, scorer)
@@ -174,18 +150,19 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
 
 def _for_json(value: Any) -> Any:
     """Write values of a parquet file for which JSON has no form, such as dates, as text."""
-    return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
+    known = (str, int, float, list, dict, type(None), np.ndarray, np.generic)
+    return value if isinstance(value, known) else str(value)
 
 
 def _score_shards(
     scorer: BlockScorer, file: PairFile, there: Shards, names: dict[int, str], size: int, progress: bool
 ) -> int:
-    """Score and write those shards `{number: name}` that are not there; return how many rows that were."""
-    sizes = {number: min((number + 1) * size, file.rows) - number * size for number in names}
-    wanted = [number for number, name in names.items() if not there.is_whole(name)]
-    scored = sum(sizes[number] for number in wanted)
-    with _bar(sum(sizes.values()), progress, sum(sizes.values()) - scored) as bar:
-        for number, block in read_blocks(file, size, wanted):
+    """Score and write those shards `{number: name}` that are missing; return how many rows they have."""
+    rows = {number: min(size, file.rows - number * size) for number in names}
+    missing = [number for number, name in names.items() if not there.is_whole(name)]
+    scored = sum(rows[number] for number in missing)
+    with _bar(sum(rows.values()), progress, sum(rows.values()) - scored) as bar:
+        for number, block in read_blocks(file, size, missing):
             parts, cut = [], 0
             for start in range(0, len(block.texts), scorer.block_rows):
                 texts = block.texts[start : start + scorer.block_rows]
@@ -193,28 +170,26 @@ def _score_shards(
                 parts.append(found)
                 cut += cut_here
                 bar.update(len(found))
-            columns = _columns(scorer, file, block, np.concatenate(parts))
-            there.write(names[number], columns, rows=len(block.texts), truncated=cut)
+            scores = np.concatenate(parts)  # (rows,) or (rows, C)
+            columns = {name: (values, None) for name, values in _columns(scorer, block, scores).items()}
+            columns |= {name: (values, file.column_type(name)) for name, values in block.kept.items()}
+            columns["score"] = score_column(scores)
+            there.write(names[number], columns, rows=len(scores), truncated=cut)
     return scored
 
 
-def _columns(scorer: BlockScorer, file: PairFile, block: Block, scores: np.ndarray) -> dict[str, tuple[Any, Any]]:
-    """Lay out a shard as columns `name: (values, type)`."""
-    rows = np.arange(block.start, block.start + len(scores))
-    columns: dict[str, tuple[Any, Any]] = {"row": (rows, None)}
-    columns |= {name: (values, file.column_type(name)) for name, values in block.kept.items()}
-    columns["score"] = score_column(scores)
-    if (labels := scorer.labels(scores)) is not None:
-        columns["label"] = (labels, None)
-    return columns
+def _columns(scorer: BlockScorer, block: Block, scores: np.ndarray) -> dict[str, Any]:
+    """Lay out the rows of a block as columns of values, in the order in which they are written."""
+    columns = {"row": np.arange(block.start, block.start + len(scores)), **block.kept, "score": scores}
+    labels = scorer.labels(scores)
+    return columns if labels is None else {**columns, "label": labels}
 
 
 def _bar(total: int, shown: bool, done: int = 0) -> Any:
     from tqdm import tqdm
 
-    pause = IN_PLACE if sys.stderr.isatty() else IN_A_LOG
-    options: dict[str, Any] = {"total": total, "initial": done, "unit": "pair", "desc": "scoring"}
-    return tqdm(**options, mininterval=pause, delay=pause, disable=not shown)
+    options: dict[str, Any] = {"mininterval": PAUSE, "delay": PAUSE, "disable": not shown}
+    return tqdm(total=total, initial=done, unit="pair", desc="scoring", **options)
 
 
 def _warn_of_cut(cut: int, rows: int, scorer: BlockScorer) -> None:
@@ -227,26 +202,17 @@ def score_command(options: Namespace) -> int:
     """Run `crossenc-kit score`: print rows, or write a file or folder and report on standard error."""
     settings = {name: getattr(options, name) for name in ("batch_size", "threads", "device")}
     settings["activation_fn"] = options.activation
-    keep = options.keep or ()
-    if options.output is None:
-        if options.shards or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("shards need a folder to be in: give --output FOLDER")
-        file, scorer = _prepare(options.model, options.file, options.columns, keep, options.encoding, settings)
-        for row in score_rows(scorer, file, progress=True):
-            print(dumps(row))
+    given = {"columns": options.columns, "keep": options.keep or (), "encoding": options.encoding}
+    if options.output is not None:
+        given |= {"shards": options.shards, "shard_size": options.shard_size}
+        done = score_file(options.model, options.file, options.output, **given, **settings)
+        print(f"crossenc-kit: {done}", file=sys.stderr)
         return 0
-    done = score_file(
-        options.model,
-        options.file,
-        options.output,
-        columns=options.columns,
-        keep=keep,
-        shards=options.shards or None,
-        shard_size=options.shard_size,
-        encoding=options.encoding,
-        **settings,
-    )
-    print(f"crossenc-kit: {done}", file=sys.stderr)
+    if options.shards or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("shards need a folder to be in: give --output FOLDER")
+    file, scorer = _prepare(options.model, options.file, **given, settings=settings)
+    for row in score_rows(scorer, file, progress=True):
+        print(dumps(row))
     return 0
 
 
@@ -258,7 +224,6 @@ class BlockScorer:
     batch_size: int | None
     threads: int | None
     activation: Callable
-    softmax: bool
 
     @property
     def block_rows(self) -> int:
@@ -270,16 +235,10 @@ class BlockScorer:
         Raises `DataError` for a score that is not finite; it names the row, counted from `start`.
         """
         with warnings.catch_warnings(), one_core_per_thread(self.threads) as threads:
-            warnings.simplefilter("ignore", TruncationWarning)  # both are told once for all blocks
+            warnings.simplefilter("ignore", TruncationWarning)  # both warn once for all blocks
             warnings.filterwarnings("ignore", "the head of .* is new and untrained")
-            scores = self.model.predict(
-                texts,
-                batch_size=self.batch_size,
-                show_progress_bar=False,
-                activation_fn=self.activation,
-                apply_softmax=self.softmax,
-                threads=threads,
-            )
+            options = {"batch_size": self.batch_size, "threads": threads, "show_progress_bar": False}
+            scores = self.model.predict(texts, activation_fn=self.activation, **options)
 
         def where(row: int) -> str:
             return f"row {start + row} (from 0) of {path}"
@@ -295,19 +254,11 @@ class BlockScorer:
         return [names[best] for best in scores.argmax(axis=1)]
 
     def plan(self) -> dict[str, Any]:
-        """Describe what the scores depend on, to their last bit on one kind of machine.
-
-        Raises `ValueError` for an activation that is not torch's, since nobody can tell it from another.
-        """
-        for activation in (self.activation, self.model.activation_fn):
-            if not type(activation).__module__.startswith("torch."):
-                raise ValueError(
-                    f"the activation {activation!r} is your own, and a resumed job could not tell it from "
-                    "another; use one of torch.nn, or write raw scores (identity) and apply it to those"
-                )
+        """Describe what the scores depend on, to their last bit on one kind of machine."""
+        check_activation(self.activation)
         return {
             "model": {"sha256": fingerprint(self.model), "max_length": self.model.max_length},
-            "activation": "softmax" if self.softmax else repr(self.activation),
+            "activation": repr(self.activation),
             "batch_size": self.batch_size,
             "block_rows": self.block_rows,
             "device": self.model.device.type,
@@ -326,20 +277,19 @@ def load_scorer(
 
     A new head is drawn from seed 0, so that every process and every start has the same one.
     """
+    from torch import nn
+
     if isinstance(model, CrossEncoder) and device is not None:
         raise ValueError("device is for a model given by its name; move this one with model.to(device)")
     one_or_more("batch_size", batch_size), one_or_more("threads", threads)
     softmax = activation_fn == "softmax"
-    try:
-        chosen = find_activation("identity" if softmax else activation_fn)
-    except ValueError as error:
-        raise ValueError(f"{error}; over several classes also 'softmax'") from None
+    activation = nn.Softmax(dim=1) if softmax else find_activation(activation_fn)
     if not isinstance(model, CrossEncoder):
         model = CrossEncoder(model, device=device or _own_gpu(), seed=0)
     if softmax and model.num_labels == 1:
         raise ValueError("softmax needs several classes, and this model gives one score per pair; use sigmoid")
     model.warn_of_new_head()
-    return BlockScorer(model, batch_size, threads, chosen or model.activation_fn, softmax)
+    return BlockScorer(model, batch_size, threads, activation or model.activation_fn)
 
 
 def _own_gpu() -> str | None:

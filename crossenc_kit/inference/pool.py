@@ -32,9 +32,10 @@ from crossenc_kit.models.tokens import one_or_more
 from crossenc_kit.scorers import fingerprint, warn_at_call
 
 LARGEST_CHUNK = 4096  # pairs that a process gets at a time
-CHUNKS_EACH = 10  # chunks per process at least, if there are many pairs: then all end at about the same time
+CHUNKS_EACH = 10  # chunks per process, so that all processes end at about the same time
 DIED = (
-    'a process of the pool died. Did the memory suffice? A script must make its pool under `if __name__ == "__main__":`'
+    "a process of the pool died. Was there enough memory? A script must make its pool under "
+    '`if __name__ == "__main__":`'
 )
 
 
@@ -42,17 +43,14 @@ class ScoringPool:
     """Processes that each hold a copy of a model; `predict` shares the pairs out among them.
 
     model: a `CrossEncoder`, a folder or a hub name; training it afterwards does not change the copies
-    devices: one process for each, such as `["cuda:0", "cuda:1"]`
-    processes: how many on the CPU, which share its cores; default: all GPUs, else up to 4 processes
+    devices: one process for each, such as `["cuda:0", "cuda:1"]`; default: all GPUs, or the CPU
+    processes: on the CPU, if `devices` is not given; they share its cores; default: up to 4
 
     Raises `PoolError` if a process cannot start.
     """
 
     def __init__(self, model: Any, devices: Sequence[Any] | None = None, processes: int | None = None):
         self.devices = _places(devices, processes)
-        if not isinstance(model, (CrossEncoder, str, os.PathLike)):
-            name = f"{type(model).__module__}.{type(model).__name__}"
-            raise TypeError(f"a pool takes a CrossEncoder of this kit, a folder or a name, got {name}: give its folder")
         if not isinstance(model, CrossEncoder):
             model = CrossEncoder(model, device="cpu")
         model.warn_of_new_head()
@@ -87,15 +85,12 @@ class ScoringPool:
         try:
             futures = [self._executor.submit(work, *task) for task in tasks]
             return [future.result() for future in futures]
-        except BrokenProcessPool as error:
+        except BaseException as error:
             self.close()
-            raise PoolError(DIED) from error
-        except Exception as error:
-            self.close()
-            raise PoolError(f"a process of the pool failed: {type(error).__name__}: {error}") from error
-        except BaseException:  # Ctrl-C
-            self.close()
-            raise
+            if not isinstance(error, Exception):  # Ctrl-C
+                raise
+            failed = f"a process of the pool failed: {type(error).__name__}: {error}"
+            raise PoolError(DIED if isinstance(error, BrokenProcessPool) else failed) from error
 
     def predict(
         self,
@@ -112,7 +107,7 @@ class ScoringPool:
         one_or_more("batch_size", batch_size)
         pairs, single = as_text_pairs(sentences)
         texts = pairs.texts if isinstance(pairs, Pairs) else pairs
-        even = -(-len(texts) // (len(self.devices) * CHUNKS_EACH))
+        even = -(-len(texts) // (len(self.devices) * CHUNKS_EACH))  # rounded up
         size = max(1, min(LARGEST_CHUNK, even))
         chunks = [(texts[start : start + size], batch_size) for start in range(0, len(texts), size)]
         answers = self._results(chunks, _score)
@@ -155,15 +150,11 @@ def _places(devices: Sequence[Any] | None, processes: int | None) -> list[str]:
     """Choose the device of each process."""
     import torch
 
-    if devices is not None and processes is not None:
-        raise ValueError("give devices (a process for each) or processes (on the CPU), not both")
-    if isinstance(devices, str) or (devices is not None and not devices) or (processes is not None and processes < 1):
-        raise ValueError(f"a pool needs a list of devices or a number of processes, got {devices!r} and {processes!r}")
-    if devices is not None:
+    if devices:
         return [str(device) for device in devices]
     if processes is None and torch.cuda.is_available():
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return ["cpu"] * (processes or min(4, _cores()))
+    return ["cpu"] * (one_or_more("processes", processes) or min(4, _cores()))
 
 
 def _cores() -> int:
@@ -176,6 +167,7 @@ _held: dict[str, Any] = {}  # the model of this process, or the error that left 
 
 
 def _load(queue: Any, ready: Any, folder: str, threads: int, dtype: str) -> None:
+    """Load the model of this process; an error is kept for the first task, which tells the owner."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the pool
     warnings.simplefilter("ignore", UserWarning)  # the owner warns once, about cut pairs and a new head
     threading.Thread(target=_end_with_owner, daemon=True).start()
@@ -186,7 +178,7 @@ def _load(queue: Any, ready: Any, folder: str, threads: int, dtype: str) -> None
         torch.set_num_threads(1)
         _held["model"] = CrossEncoder(folder, device=queue.get())
         _held["model"].model.to(getattr(torch, dtype))
-    except Exception as error:  # raised by the first task, which tells the owner
+    except Exception as error:
         _held["error"] = error
 
 

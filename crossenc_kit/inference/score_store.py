@@ -33,6 +33,7 @@ from crossenc_kit.errors import CheckpointError, DataError
 from crossenc_kit.files import explained, text_hash, write_bytes, write_json
 from crossenc_kit.jobs import check_fingerprint
 from crossenc_kit.models.settings import with_module
+from crossenc_kit.models.tokens import one_or_more
 from crossenc_kit.scorers import (
     Scorer,
     as_scorer,
@@ -73,12 +74,11 @@ class Shards:
         with _explaining(f"cannot keep scores in {str(self.path)!r}"):
             if not (self.path / JOB).exists():
                 if other := next(self.path.glob("*.parquet"), None):
-                    raise CheckpointError(
-                        f"{self.path} contains {other.name}, which no job here wrote; choose an empty folder"
-                    )
+                    found = f"{self.path} contains {other.name}"
+                    raise CheckpointError(f"{found}, which no job here wrote; choose an empty folder")
                 self.path.mkdir(parents=True, exist_ok=True)
                 write_json(self.path / JOB, {**about, "plan": self.plan})
-            check_fingerprint(_filled(_read_job(self.path)["plan"]), _filled(self.plan))
+            check_fingerprint(_read_job(self.path)["plan"], self.plan)
             (self.path / MANIFESTS).mkdir(exist_ok=True)
             for left in [*self.path.glob(".*.partial"), *self.path.glob(f"{MANIFESTS}/.*.partial")]:
                 with suppress(FileNotFoundError):  # another process was first
@@ -170,11 +170,11 @@ def read_scores(folder: str | os.PathLike, columns: Sequence[str] | None = None)
         raise CheckpointError(f"{folder} keeps a teacher's scores; call cached_scores to read them")
     shards, names = Shards(Path(folder), job["plan"]), shard_names(job["shards"])
     damaged = {name: damage for name in names if (damage := shards.damage(name)) != ""}
-    for name, damage in damaged.items():
+    if damaged:
+        name, damage = next(iter(damaged.items()))
         what = f"{shards.file(name).name}: {damage or 'it is not there yet'}"
-        raise CheckpointError(
-            f"{folder}: {len(damaged)} of {len(names)} shards are missing ({what}); run the job again"
-        )
+        count = f"{len(damaged)} of {len(names)} shards are missing"
+        raise CheckpointError(f"{folder}: {count} ({what}); run the job again")
     return shards.read(names, columns)
 
 
@@ -204,8 +204,7 @@ def cached_scores(
 
     Raises `DataError` for scores that are not finite or not one (row) per pair, `OSError` for a full disk.
     """
-    if shard_size < 1:
-        raise ValueError(f"shard_size must be at least 1 pair, got {shard_size}")
+    one_or_more("shard_size", shard_size)
     if getattr(scorer, "depends_on_list", False):
         raise ValueError("this ensemble's scores depend on the whole list: cache the scores of its members")
     plan = {"teacher": _identity(scorer, teacher), "settings": _json_settings(settings or {})}
@@ -241,9 +240,6 @@ def _score_missing(
                 shards.write(key, {"score": score_column(found)}, rows=len(block), truncated=here)
                 cut, scored = cut + here, scored + len(block)
             parts.append(shards.read([key])["score"])
-            if parts[-1].shape[1:] != parts[0].shape[1:]:
-                shapes = f"{parts[-1].shape[1:]} per pair, before {parts[0].shape[1:]}"
-                raise DataError(f"pairs {start} to {start + len(block) - 1}: scores of shape {shapes}")
             bar.update(len(block))
     told = f"{cut} of the {scored} pairs that were scored exceed the teacher's max_length" if cut else ""
     return (np.concatenate(parts) if parts else np.zeros(0)), told
@@ -271,51 +267,36 @@ def _score_block(scorer: Scorer, block: list, start: int, options: dict[str, Any
 
 
 def _identity(scorer: Any, name: str | None) -> dict[str, Any]:
-    """Return what tells a teacher from others: the caller's name, the model's fingerprint, or both."""
-    if name is not None and not (isinstance(name, str) and name.strip()):
-        raise ValueError(f'teacher is {name!r}; expected a name with a version, such as "bm25-k1=1.2"')
+    """Identify a teacher by the caller's name, the model's fingerprint, or both."""
     try:
         return {"name": name, "fingerprint": fingerprint(scorer)}
     except ValueError:
-        if name is None:
+        if not name:
             raise
     return {"name": name, "fingerprint": None}
 
 
 def _json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that change scores, as JSON holds them."""
-    known = {}
-    for name, value in settings.items():
-        try:
-            if name not in SPEED:
-                known[name] = json.loads(json.dumps(value))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"settings[{name!r}] is {value!r}, and no cache can be looked up by that; give a number, a "
-                'string (activation_fn="identity"), True, False, None, or a list or dict of these'
-            ) from None
-    return known
+    known = {name: value for name, value in settings.items() if name not in SPEED}
+    try:
+        return json.loads(json.dumps(known))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"no cache can be looked up by the settings {known!r} ({error}); give what JSON can hold, "
+            'such as activation_fn="identity"'
+        ) from None
 
 
 def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = json.loads((path / JOB).read_text(encoding="utf-8"))
         return {**job, "plan": job["plan"]}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} holds no scores: there is no {JOB} in it") from None
-    except NotADirectoryError:
-        raise CheckpointError(f"{path} is a file, not a folder of scores; read its lines as JSON") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path} is no folder of scores: there is no {JOB} in it") from None
     except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(
-            f"{path / JOB} cannot be read ({error}); move the folder aside and run the job again"
-        ) from None
-
-
-def _filled(plan: Any) -> Any:
-    """Drop empty parts of a plan: if no column is kept, there is nothing to name."""
-    if not isinstance(plan, Mapping):
-        return plan
-    return {name: _filled(value) for name, value in plan.items() if value != {}}
+        what = f"{path / JOB} cannot be read ({error})"
+        raise CheckpointError(f"{what}; move the folder aside and run the job again") from None
 
 
 def _digest(plan: Mapping[str, Any]) -> str:

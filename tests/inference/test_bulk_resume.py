@@ -114,12 +114,6 @@ def test_a_damaged_job_file_is_named_and_nothing_is_written_over(tmp_path, model
     assert bits(folder) == before
 
 
-def test_what_was_not_kept_is_no_setting_of_its_own(tmp_path, model, pairs):
-    score_file(model, pairs, tmp_path / "scores", shards=True, keep=["id"])
-    with pytest.raises(CheckpointError, match=r"1 setting\(s\) changed:\n  input.kept.id: \"int64\" in .*, \(absent\)"):
-        score_file(model, pairs, tmp_path / "scores", shards=True)
-
-
 def test_another_input_model_or_setting_is_refused_by_name(tmp_path, model, classes, pairs):
     folder = tmp_path / "scores"
     usual = {"shards": True, "shard_size": 4, "keep": ["id"]}

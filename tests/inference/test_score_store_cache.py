@@ -104,7 +104,7 @@ class TestCache:
         assert cached(scorer, tmp_path, settings={"batch_size": 2})[0] == 2
         assert cached(scorer, tmp_path, settings={"batch_size": 8})[0] == 2  # from the cache
         assert cached(scorer, tmp_path, settings={"batch_size": 8, "scale": 3})[0] == 24
-        with pytest.raises(ValueError, match=r"settings\['scale'\] is <function"):
+        with pytest.raises(ValueError, match=r"no cache can be looked up by the settings \{'scale': <function"):
             cached(scorer, tmp_path, settings={"scale": scorer})
 
     def test_groups_are_scored_as_their_pairs(self, tmp_path):
@@ -187,8 +187,6 @@ class TestFingerprint:
     def test_others_need_a_name(self, tmp_path):
         with pytest.raises(ValueError, match='Lengths has no version to go by: give teacher="name-and-version"'):
             cached_scores(Lengths(), PAIRS, tmp_path)
-        with pytest.raises(ValueError, match="teacher is ' '; expected a name"):
-            cached_scores(Lengths(), PAIRS, tmp_path, teacher=" ")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_activation_of_the_caller_s_own_needs_a_name(self, tmp_path):
@@ -197,7 +195,7 @@ class TestFingerprint:
                 return scores / 3
 
         model = CrossEncoder("tiny", num_labels=1, seed=0, activation_fn=torch.nn.Sequential(Scaled()))
-        with pytest.raises(ValueError, match="the caller's own"):
+        with pytest.raises(ValueError, match="is your own, and scores kept on the disk"):
             cached_scores(model, PAIRS, tmp_path)
         assert len(cached_scores(model, PAIRS, tmp_path, teacher="scaled-3")) == 10
 
@@ -220,5 +218,5 @@ class TestFingerprint:
             np.testing.assert_allclose(raw, model.predict(pairs, activation_fn="identity"), atol=1e-6)
 
     def test_options_that_do_not_fit(self, tmp_path):
-        with pytest.raises(ValueError, match="shard_size must be at least 1"):
+        with pytest.raises(ValueError, match="shard_size must be a whole number, 1 or more"):
             cached(Lengths(), tmp_path, shard_size=0)

@@ -113,10 +113,6 @@ class TestDamage:
         with pytest.raises(DataError, match=r"scores of shape .* for 4 pairs \(from pair 0\)"):
             cached(lambda pairs: give(len(pairs)), tmp_path)
 
-    def test_shards_with_different_numbers_of_scores(self, tmp_path):
-        with pytest.raises(DataError, match=r"pairs 8 to 9: scores of shape \(2,\) per pair, before \(\)"):
-            cached(lambda pairs: np.zeros((len(pairs), 2) if len(pairs) == 2 else 4), tmp_path)
-
 
 class TestDisk:
     def test_a_folder_that_is_a_file(self, tmp_path):
