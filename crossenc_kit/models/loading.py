@@ -64,17 +64,16 @@ def load_classifier(
     "int8" without an exported file quantises the float32 weights after loading them. Raises
     `BackboneError` if the model's files are missing or do not load.
     """
-    exports = _exports_alone(backbone)
-    backend = backend or _only(backbone, exports)
-    if backend not in BACKENDS:
+    if backend not in (None, *BACKENDS):
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+    exports = _exports_alone(backbone)
+    if exports and (backend == "torch" or (backend is None and len(exports) > 1)):
+        raise BackboneError(
+            f"the folder {backbone.folder!r} holds {' and '.join(exports)}, and no float32 weights; choose "
+            f"a backend that it has, for example CrossEncoder({backbone.folder!r}, backend={exports[0]!r})"
+        )
+    backend = backend or (exports or ["torch"])[0]
     if backend == "torch":
-        if exports:
-            raise BackboneError(
-                f"the folder {backbone.folder!r} has no float32 weights for backend='torch', it holds "
-                f"{' and '.join(exports)}: CrossEncoder({backbone.folder!r}, backend={exports[0]!r}), "
-                "or give the folder of the float32 model"
-            )
         return (*_load_torch(backbone, changes, model_kwargs, seed), backend)
     file_name = model_kwargs.get("file_name") if backend.startswith("onnx") else None
     name = f"onnx/{file_name}" if file_name else EXPORTS[backend]
@@ -99,15 +98,6 @@ def _exports_alone(backbone: Backbone) -> list[str]:
     if not backbone.is_folder or any((path / name).is_file() for name in plain):
         return []
     return [backend for backend, name in EXPORTS.items() if (path / name).is_file()]
-
-
-def _only(backbone: Backbone, exports: list[str]) -> str:
-    if len(exports) > 1:
-        raise BackboneError(
-            f"the folder {backbone.folder!r} holds {' and '.join(exports)}: choose one, for example "
-            f"CrossEncoder({backbone.folder!r}, backend={exports[0]!r})"
-        )
-    return exports[0] if exports else "torch"
 
 
 # --- float32 --------------------------------------------------------------------------------------
@@ -206,16 +196,6 @@ def _explain_folder(folder: str, error: Exception) -> BackboneError:
     return BackboneError(f"the folder {folder!r} could not be loaded as a classifier: {reason}")
 
 
-def is_unchanged(model: Any, weights: dict[str, Any]) -> bool:
-    """Tell whether a model still has these weights; not if another head was put in."""
-    import torch
-
-    now = plain_weights(model)
-    if any(name not in now or now[name].shape != weight.shape for name, weight in weights.items()):
-        return False
-    return all(torch.equal(now[name], weight.to(now[name])) for name, weight in weights.items())
-
-
 # --- exports --------------------------------------------------------------------------------------
 
 
@@ -285,11 +265,9 @@ def load_tokenizer(backbone: Backbone, tokenizer_kwargs: dict[str, Any], config:
         raise BackboneError(f"the tokenizer of {folder!r} has no vocabulary: tokenizer.json or vocab.txt is missing")
     known = getattr(config, "vocab_size", None) or len(tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= known:
-        missing = tokenizer.pad_token_id is None
-        what = "no padding token" if missing else "a padding token that its model does not know"
         choice = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
         raise ValueError(
-            f"the tokenizer of {folder!r} has {what}; choose one, "
+            f"the tokenizer of {folder!r} has no padding token that its model knows; choose one, "
             f'for example tokenizer_kwargs={{"pad_token": {choice!r}}}'
         )
     if getattr(config, "pad_token_id", None) is None:

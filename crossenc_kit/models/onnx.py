@@ -57,15 +57,14 @@ class OnnxClassifier(nn.Module):
         self.eval()
 
     def _check(self, num_labels: int) -> None:
-        unknown = sorted(set(self.wanted) - set(FIELDS))
         outputs = {output.name: output.shape for output in self.session.get_outputs()}
-        labels = outputs.get("logits", [None])[-1]
-        if unknown or "logits" not in outputs or (isinstance(labels, int) and labels != num_labels):
-            has = f"inputs {', '.join(self.wanted)}, outputs {', '.join(outputs)}"
-            has += f", {labels} scores per pair" if isinstance(labels, int) else ""
+        labels = outputs.get("logits", [None])[-1]  # a text if the file leaves the size open
+        fits = labels == num_labels or not isinstance(labels, int)
+        if "logits" not in outputs or not fits or not set(self.wanted) <= set(FIELDS):
             raise BackboneError(
                 f"{str(self.path)!r} does not classify pairs with num_labels={num_labels}: it has "
-                f"{has}; expected inputs among {', '.join(FIELDS)} and the output logits"
+                f"inputs {', '.join(self.wanted)} and outputs {outputs}; expected inputs among "
+                f"{', '.join(FIELDS)} and the output logits"
             )
 
     def forward(

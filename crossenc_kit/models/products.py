@@ -67,7 +67,7 @@ def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     rows = input.reshape(-1, input.shape[-1])  # (..., in) -> (N, in)
     tracked = any(t is not None and t.requires_grad for t in (input, weight, bias))
     product = _Linear.apply if tracked and torch.is_grad_enabled() else _product
-    found = product(_round_up(rows), weight, bias)
+    found = product(round_up(rows), weight, bias)
     return found[: len(rows)].view(*input.shape[:-1], len(weight))
 
 
@@ -76,7 +76,7 @@ def missing_rows(rows: int) -> int:
     return -rows % ROWS if has_faster_product() else 0
 
 
-def _round_up(rows: Tensor) -> Tensor:
+def round_up(rows: Tensor) -> Tensor:
     """Add rows of zeros to `(N, in)`, up to a multiple of `ROWS`."""
     lacks = -len(rows) % ROWS
     return torch.cat([rows, rows.new_zeros(lacks, rows.shape[1])]) if lacks else rows

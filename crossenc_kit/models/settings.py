@@ -54,10 +54,7 @@ def find_activation(choice: Callable | str | None) -> Callable | None:
     kind = getattr(nn, name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ValueError(f"unknown activation {choice!r}; use 'sigmoid', 'identity' or a module of torch.nn")
-    try:
-        return kind()
-    except TypeError as error:
-        raise ValueError(f"the activation {choice!r} needs arguments; pass an instance: {error}") from error
+    return kind()
 
 
 def with_module(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +89,7 @@ def saved_activation(config: Any, backbone: Backbone) -> Callable:
     rule = nn.Sigmoid() if config.num_labels == 1 else nn.Identity()
     try:
         return find_activation(path) or rule
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: the module needs arguments
         warn_at_call(f"{error}; {type(rule).__name__} is used")
         return rule
 
@@ -124,13 +121,11 @@ def find_rule(asked: str | None, saved: dict[str, Any] | None) -> str:
 
     saved: content of `SBERT_CONFIG`; an unknown rule in it warns and counts as "longest_first"
     """
-    if asked is not None:
-        if asked not in RULES:
-            raise ValueError(f"unknown truncation {asked!r}; choose {' or '.join(RULES)}")
-        return asked
+    if asked is not None and asked not in RULES:
+        raise ValueError(f"unknown truncation {asked!r}; choose {' or '.join(RULES)}")
     settings = (saved or {}).get("processing_kwargs") or {}
     texts = {**(settings.get("common") or {}), **(settings.get("text") or {})}
-    rule = texts.get("truncation", True)
+    rule = asked or texts.get("truncation", True)
     if rule in RULES:
         return rule
     if rule is not True:
@@ -179,14 +174,9 @@ def name_labels(config: Any, names: Sequence[str], *, anew: bool) -> None:
             f"the labels have {len(names)} names ({', '.join(names)}), but the model has num_labels={config.num_labels}"
         )
     if known and known != names and not anew:
-        same = sorted(known) == sorted(names)
         raise DataError(
-            f"the model's classes are {', '.join(known)}, the data's {', '.join(names)}: "
-            + (
-                f"with_label_names({list(known)}) puts the data in the model's order"
-                if same
-                else "choose another model or other data"
-            )
+            f"the model's classes are {', '.join(known)}, the data's {', '.join(names)}: if they are the "
+            f"same, with_label_names({list(known)}) puts the data in the model's order"
         )
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
@@ -196,13 +186,11 @@ def merge_spellings(given: dict[str, Any], old: dict[str, Any]) -> dict[str, Any
     """Fold older argument names into the current ones; warns if both are given."""
     merged = dict(given)
     for name, value in old.items():
-        new = OLD_SPELLINGS.get(name)
-        if new is None:
+        if name not in OLD_SPELLINGS:
             raise TypeError(f"CrossEncoder() got an unexpected argument {name!r}")
-        if value is None:
-            continue
-        if given.get(new) is not None:
+        new = OLD_SPELLINGS[name]
+        if None not in (value, given[new]):
             warn_at_call(f"both {new} and its older spelling {name} were given; {new} is used")
-            continue
-        merged[new] = value
+        elif value is not None:
+            merged[new] = value
     return merged

@@ -141,24 +141,19 @@ def tokenize(
     ids, starts = _token_ids(tokenizer, list(numbers))
     sizes = np.diff(starts)  # (U,)
     full = np.stack([sizes[left_of], sizes[right_of]], axis=1)  # (N, 2)
-    if truncation == "only_second":
-        _check_room(full, room, max_length)
+    refused = np.flatnonzero(without_room(full, room)) if truncation == "only_second" else ()
+    if len(refused):
+        raise DataError(
+            f"row {refused[0]}: the first text has {full[refused[0], 0]} tokens, but max_length={max_length} "
+            f"has room for {room} in a pair, so cutting only the second text is not enough "
+            f"({len(refused)} of {len(full)} pairs); raise max_length, shorten the text, "
+            'or use truncation="longest_first"'
+        )
     kept = RULES[truncation](full, room)
     lengths = kept.sum(axis=1) + template.size
     dropped = full.sum(axis=1) - kept.sum(axis=1)
     cut_start = getattr(tokenizer, "truncation_side", "right") == "left"
     return Tokens(template, ids, starts, left_of, right_of, kept, lengths, dropped, cut_start)
-
-
-def _check_room(sizes: np.ndarray, room: int, max_length: int) -> None:
-    rows = np.flatnonzero(without_room(sizes, room))
-    if len(rows):
-        raise DataError(
-            f"row {rows[0]}: the first text has {sizes[rows[0], 0]} tokens, but max_length={max_length} "
-            f"has room for {room} in a pair, so cutting only the second text is not enough "
-            f"({len(rows)} of {len(sizes)} pairs); raise max_length, shorten the text, "
-            'or use truncation="longest_first"'
-        )
 
 
 def _number(texts: Sequence[str], side: str, numbers: dict[str, int]) -> np.ndarray:
@@ -225,8 +220,7 @@ def length_batches(lengths: np.ndarray, token_budget: int, max_rows: int | None 
     which suits both the packed and the padded forward pass.
     """
     one_or_more("token_budget", token_budget)
-    if max_rows is not None and max_rows < 1:
-        raise ValueError(f"a batch has at least one row, got {max_rows} as the most")
+    one_or_more("batch_size", max_rows)
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

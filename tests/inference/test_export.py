@@ -207,12 +207,12 @@ def test_the_files_have_the_names_of_the_hub_and_no_path_of_this_machine(onnx):
 
 
 def test_a_folder_with_several_exports_asks_for_a_choice(onnx):
-    with pytest.raises(BackboneError, match="holds onnx and onnx-int8: choose one"):
+    with pytest.raises(BackboneError, match="holds onnx and onnx-int8, and no float32 weights"):
         CrossEncoder(onnx[0])
 
 
 def test_a_folder_of_exports_alone_has_nothing_for_torch(onnx):
-    message = r"no float32 weights for backend='torch', it holds onnx and onnx-int8: .*backend='onnx'\), or give"
+    message = r"holds onnx and onnx-int8, and no float32 weights; choose .*backend='onnx'\)"
     with pytest.raises(BackboneError, match=message):
         CrossEncoder(onnx[0], backend="torch")
 

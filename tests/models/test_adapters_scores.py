@@ -26,7 +26,7 @@ from crossenc_kit.models import packed
 from crossenc_kit.models.adapters import merge_adapters
 
 pytestmark = [
-    pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.TruncationWarning"),
+    pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.errors.TruncationWarning"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # PEFT calls it
 ]
 

@@ -15,7 +15,7 @@ from crossenc_kit.errors import CheckpointError
 from crossenc_kit.models.adapters import plain_weights
 
 pytestmark = [
-    pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.TruncationWarning"),
+    pytest.mark.filterwarnings("error::UserWarning", "ignore::crossenc_kit.errors.TruncationWarning"),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # PEFT calls it
 ]
 

@@ -159,7 +159,7 @@ def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, batches):
     sizes.clear()
     model.predict([("the cat", "a dog")] * 6, batch_size=5)
     assert sizes == [5, 1]
-    with pytest.raises(ValueError, match="at least one row, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more, got 0"):
         model.predict(PAIRS, batch_size=0)
     for options in ({"token_budget": 0}, {"token_budget": 1e4}, {"threads": 0}, {"threads": -1}, {"threads": True}):
         ((name, value),) = options.items()

@@ -93,7 +93,7 @@ def save_gpt2(folder, **tokens):
 
 def test_a_missing_padding_token_and_its_fix(tmp_path):
     folder = save_gpt2(tmp_path / "gpt2", eos_token="</s>")
-    with pytest.raises(ValueError, match="has no padding token; choose one, for example tokenizer_kwargs") as error:
+    with pytest.raises(ValueError, match="has no padding token that its model knows; choose one, for example") as error:
         CrossEncoder(folder)
     fix = json.loads(str(error.value).partition("tokenizer_kwargs=")[2].replace("'", '"'))
     assert fix == {"pad_token": "</s>"}
@@ -106,7 +106,7 @@ def test_a_missing_padding_token_and_its_fix(tmp_path):
 def test_a_padding_token_that_the_model_has_no_room_for(tmp_path):
     folder = save_gpt2(tmp_path / "gpt2")
     change(folder / "config.json", vocab_size=len(tokenizer("bytes")))
-    with pytest.raises(ValueError, match="has a padding token that its model does not know; choose one") as error:
+    with pytest.raises(ValueError, match="has no padding token that its model knows; choose one") as error:
         loading.load_tokenizer(Backbone(str(folder)), {"pad_token": "<new>"}, classifier("gpt2", vocab_size=267).config)
     assert "'<s>'" in str(error.value)
 

@@ -48,14 +48,7 @@ def test_an_unknown_name_says_where_it_was_looked_for_and_what_helps():
     assert lines[2].startswith("  - the Hugging Face hub, as 'nobody/no-such-model': ")
     assert lines[3] == "To fix it:"
     fixes = "\n".join(lines[4:])
-    for fix in (
-        "check the spelling",
-        "hf download",
-        "unset HF_HUB_OFFLINE",
-        '"minilm"',
-        '"tiny"',
-        "crossenc_kit[offline]",
-    ):
+    for fix in ("check the spelling", "hf download", "unset HF_HUB_OFFLINE", '"minilm"', '"tiny"', "[offline]"):
         assert fix in fixes
 
 
@@ -115,7 +108,7 @@ def test_without_the_package_the_hub_is_asked_and_the_error_names_both(monkeypat
         f"  - a folder '{backbones.MINILM_HUB}' here: there is none",
     ]
     assert lines[3].endswith("OSError: no connection")
-    assert '  - pip install "crossenc_kit[offline]"' in lines
+    assert 'pip install "crossenc_kit[offline]"' in lines[-1]
 
 
 def test_the_packaged_minilm_scores_pairs(fresh_search):

@@ -180,5 +180,5 @@ def test_length_batches_by_hand():
     assert [rows.tolist() for rows in length_batches(lengths, 12)] == [[4], [1], [2, 0, 3]]
     assert [rows.tolist() for rows in length_batches(lengths, 12, 2)] == [[4], [1], [2, 0], [3]]
     assert list(length_batches(np.zeros(0, dtype=int), 12)) == []
-    with pytest.raises(ValueError, match="at least one row, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more, got 0"):
         next(length_batches(lengths, 12, 0))

@@ -22,7 +22,7 @@ from small_models import (
 from crossenc_kit import CrossEncoder, DataError, calibrate
 from crossenc_kit.evaluation.calibration import last_layer
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
 
 
 @BY_FAMILY

@@ -32,7 +32,7 @@ from transformers import AutoTokenizer, pipeline
 
 from crossenc_kit import CrossEncoder, DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
 
 
 # --- from the kit ---------------------------------------------------------------------------------

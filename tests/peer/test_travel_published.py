@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from crossenc_kit import CrossEncoder
 from crossenc_kit.models.backbones import tiny_vocabulary
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
 
 
 # Their configurations as the hub has them, with fewer and narrower layers and a smaller vocabulary.

@@ -31,7 +31,7 @@ from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import BackboneError
 from crossenc_kit.models import settings as models_settings
 
-pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
 
 
 @BY_FAMILY

@@ -76,7 +76,7 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
         ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 now"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::crossenc_kit.TruncationWarning")
+@pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
 def test_a_changed_setting_is_named(robbed, tmp_path, changes, message):
     shutil.copytree(robbed, tmp_path / "run")
     model = tiny(**changes.get("model", {}))
