@@ -173,25 +173,22 @@ def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], in
     Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` for
     anything else.
     """
-    from torch.utils.data import IterableDataset
+    from torch.utils.data import BatchSampler, IterableDataset
 
     if not hasattr(loader, "dataset") or getattr(loader, "batch_sampler", None) is None:
-        kind = type(loader).__name__
-        raise TypeError(
-            f"train_dataloader must be a torch DataLoader over a list of InputExample, with a batch size; got {kind}"
-        )
-    streamed = isinstance(loader.dataset, IterableDataset)  # its order is the only one
-    examples = list(loader.dataset) if streamed else [loader.dataset[i] for i in range(len(loader.dataset))]
+        expected = "a torch DataLoader over a list of InputExample, with a batch size"
+        raise TypeError(f"train_dataloader must be {expected}; got {type(loader).__name__}")
+    if isinstance(loader.dataset, IterableDataset):  # its order is the only one
+        examples = list(loader.dataset)
+        sampler = BatchSampler(range(len(examples)), loader.batch_size, drop_last=False)
+    else:
+        examples = [loader.dataset[i] for i in range(len(loader.dataset))]
+        sampler = loader.batch_sampler
     drawn: list[list[np.ndarray]] = []
 
     def batches(epoch: int) -> list[np.ndarray]:
         while len(drawn) <= epoch:
-            if streamed:
-                rows = np.arange(len(examples))
-                cut = [rows[start : start + loader.batch_size] for start in range(0, len(rows), loader.batch_size)]
-            else:
-                cut = [np.asarray(list(batch), dtype=np.int64) for batch in loader.batch_sampler]
-            drawn.append(cut)
+            drawn.append([np.asarray(list(batch), dtype=np.int64) for batch in sampler])
         return drawn[epoch]
 
     return as_pairs(examples), batches, max((len(rows) for rows in batches(0)), default=1)
@@ -226,16 +223,12 @@ def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list
     usual = inspect.signature(kind).parameters.get("lr")
     rate = params.get("lr", usual.default if usual is not None else None)
     if not isinstance(rate, (int, float)):
-        raise ValueError(
-            f"optimizer_params has no learning rate, and {kind.__name__} no usual one; give {{'lr': 2e-5}}"
-        )
+        raise ValueError(f"{kind.__name__} has no usual learning rate; give optimizer_params={{'lr': 2e-5}}")
     return lambda groups: kind(groups, **params), float(rate)
 
 
 def schedule_of(scheduler: Any) -> Callable[[int], float]:
     """Turn a torch scheduler into a function of the step: its rate as a share of its first one."""
-    if not (hasattr(scheduler, "step") and hasattr(scheduler, "get_last_lr")):
-        raise TypeError(f"scheduler must be a name or have step() and get_last_lr(), got {type(scheduler).__name__}")
     base = scheduler.base_lrs[0] if getattr(scheduler, "base_lrs", None) else scheduler.get_last_lr()[0]
     factors = [scheduler.get_last_lr()[0] / base]
 

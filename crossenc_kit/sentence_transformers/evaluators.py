@@ -43,6 +43,7 @@ class CsvEvaluator:
 
     def __init__(self, name: str, write_csv: bool, suffix: str = ""):
         self.name, self.write_csv = name, write_csv
+        self.title = f"{type(self).__name__} {name}".rstrip()  # what the log calls it
         parts = (type(self).__name__, name, f"results{suffix}.csv")
         self.csv_file = "_".join(part for part in parts if part)
 
@@ -54,11 +55,6 @@ class CsvEvaluator:
     def measure(self, model: Any) -> tuple[Row, Any]:
         """Return the row for the CSV file, and what the call returns."""
         raise NotImplementedError
-
-    @property
-    def title(self) -> str:
-        """What the log calls the evaluator."""
-        return f"{type(self).__name__} {self.name}".rstrip()
 
     def scores_of(
         self,
@@ -80,9 +76,9 @@ class CsvEvaluator:
         scores = np.asarray(call(pairs, **({} if call is model else asked)))
         fits = scores.ndim == 1 + classes and len(scores) == len(pairs)
         if not fits or (classes and scores.shape[1] < 2):
-            kind, count = ("class", " of 2 or more") if classes else ("pair", "=1")
-            needs = f"{type(self).__name__} needs one score a {kind}, from a model with num_labels{count}"
-            raise DataError(f"{needs}; got scores of shape {scores.shape} for {len(pairs)} pairs")
+            each = "class (num_labels of 2 or more)" if classes else "pair (num_labels=1)"
+            got = f"got scores of shape {scores.shape} for {len(pairs)} pairs"
+            raise DataError(f"{type(self).__name__} needs one score per {each}; {got}")
         check_finite(scores, where, "the model")
         return scores
 
@@ -108,23 +104,21 @@ class PairEvaluator(CsvEvaluator):
 
     def __init__(self, sentence_pairs: Any, labels: Any, name: str, write_csv: bool, **options: Any):
         super().__init__(name, write_csv)
-        if len(sentence_pairs) != len(labels):
-            counts = f"{len(sentence_pairs)} sentence_pairs, but {len(labels)} labels"
-            raise DataError(f"{counts}; expected one a pair")
-        if not len(labels):
-            raise DataError("there are no sentence_pairs to score")
+        if len(sentence_pairs) != len(labels) or not len(labels):
+            counts = f"{len(sentence_pairs)} sentence_pairs and {len(labels)} labels"
+            raise DataError(f"{counts}; expected at least one pair, and one label per pair")
         texts: Any = as_text_pairs([InputExample(texts=pair) for pair in sentence_pairs])[0]
         self.sentence_pairs = [list(pair) for pair in texts]
-        self.labels = np.asarray([_number(label, row) for row, label in enumerate(labels)])
-        if "show_progress_bar" in options and options["show_progress_bar"] is None:
+        numbers: list[Any] = [check_label(label, f"row {row}") for row, label in enumerate(labels)]
+        self.labels = np.array(list(map(float, numbers)))
+        if options.get("show_progress_bar", False) is None:  # as in sentence-transformers
             options["show_progress_bar"] = logger.isEnabledFor(logging.INFO)
         self.options = options
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **options: Any) -> Any:
         """Make the evaluator from `InputExample`s; `options` are those of the constructor."""
-        texts, labels = [e.texts for e in examples], [e.label for e in examples]
-        return cls(texts, labels, **options)
+        return cls([e.texts for e in examples], [e.label for e in examples], **options)
 
     def scores(self, model: Any) -> np.ndarray:
         """Return one score per pair, `(N,)`."""
@@ -167,12 +161,13 @@ class CEBinaryClassificationEvaluator(PairEvaluator):
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
     ):
-        super().__init__(sentence_pairs, labels, name, write_csv, show_progress_bar=show_progress_bar)
+        options = {"show_progress_bar": show_progress_bar}
+        super().__init__(sentence_pairs, labels, name, write_csv, **options)
         self.labels = _different(_classes(self.labels, 2))
 
     def measure(self, model: Any) -> tuple[Row, float]:
-        found = _binary_metrics(self.scores(model), self.labels)
-        return {key.title(): value for key, value in found.items()}, found["average_precision"]
+        row, found = _binary_metrics(self.scores(model), self.labels)
+        return row, found["average_precision"]
 
 
 class CECorrelationEvaluator(PairEvaluator):
@@ -186,8 +181,8 @@ class CECorrelationEvaluator(PairEvaluator):
         _different(self.labels)
 
     def measure(self, model: Any) -> tuple[Row, float]:
-        found = _correlations(self.scores(model), self.labels)
-        return {f"{key.title()}_Correlation": value for key, value in found.items()}, found["spearman"]
+        row, found = _correlations(self.scores(model), self.labels)
+        return row, found["spearman"]
 
 
 class CEF1Evaluator(PairEvaluator):
@@ -209,19 +204,15 @@ class CEF1Evaluator(PairEvaluator):
     ):
         options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
         super().__init__(sentence_pairs, labels, name, write_csv, **options)
-        self.binary = len(np.unique(self.labels)) == 2
-        self.labels = _classes(_different(self.labels), 2 if self.binary else None)
+        binary = len(np.unique(self.labels)) == 2
+        self.labels = _classes(_different(self.labels), 2 if binary else None)
+        self.averages = ("binary",) if binary else AVERAGES
 
     def measure(self, model: Any) -> tuple[Row, float]:
         predicted = self.predicted(model)
-        third = np.flatnonzero(predicted > 1)
-        if self.binary and len(third):
-            what = f"row {third[0]}: the model predicts class {predicted[third[0]]}"
-            but = "but the labels are 0 and 1 only, which is read as two classes"
-            raise DataError(f"{what}, {but}; add pairs of the other classes")
-        kinds = ("binary",) if self.binary else AVERAGES
-        row = {f"{kind.title()} F1 score": f1_score(predicted, self.labels, kind) for kind in kinds}
-        return row, next(iter(row.values()))
+        values = {kind: f1_score(predicted, self.labels, kind) for kind in self.averages}
+        row = {f"{kind.title()} F1 score": value for kind, value in values.items()}
+        return row, values[self.averages[0]]
 
 
 class CESoftmaxAccuracyEvaluator(PairEvaluator):
@@ -261,12 +252,12 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
     def measure(self, model: Any) -> tuple[Row, dict[str, float]]:
         if model.num_labels > 1:
             predicted = self.predicted(model)
-            values = {kind: f1_score(predicted, self.labels, kind) for kind in AVERAGES}
-            row = {f"{kind.title()}_F1": value for kind, value in values.items()}
-            return row, self.answer({f"f1_{kind}": v for kind, v in values.items()}, "f1_macro")
+            found = {f"f1_{kind}": f1_score(predicted, self.labels, kind) for kind in AVERAGES}
+            columns = [f"{kind.title()}_F1" for kind in AVERAGES]
+            row = dict(zip(columns, found.values(), strict=True))
+            return row, self.answer(found, "f1_macro")
         labels = _different(_classes(self.labels, 2))
-        found = _binary_metrics(self.scores(model), labels)
-        row = {key.title(): value for key, value in found.items()}
+        row, found = _binary_metrics(self.scores(model), labels)
         return row, self.answer(found, "average_precision")
 
 
@@ -293,24 +284,16 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
         self.answer({}, "spearman")
 
     def measure(self, model: Any) -> tuple[Row, dict[str, float]]:
-        found = _correlations(self.scores(model), self.labels)
-        row = {f"{key.title()}_Correlation": value for key, value in found.items()}
+        row, found = _correlations(self.scores(model), self.labels)
         return row, self.answer(found, "spearman")
-
-
-def _number(label: Any, row: int) -> float:
-    checked = check_label(label, f"row {row}")
-    if isinstance(checked, list):
-        raise DataError(f"row {row}: the label is {checked}; expected one number a pair")
-    return float(checked)
 
 
 def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
     """Return labels as class indices below `count`; `DataError` names the first that is none."""
-    wrong = np.flatnonzero((labels < 0) | (labels != np.floor(labels)) | (labels >= (count or np.inf)))
+    most = np.inf if count is None else count - 1
+    wrong = np.flatnonzero((labels < 0) | (labels != np.floor(labels)) | (labels > most))
     if len(wrong):
-        known = "0 or 1" if count == 2 else f"a class of the model, 0 to {(count or 0) - 1}"
-        expected = known if count else "the index of a class, a whole number from 0"
+        expected = "the index of a class, a whole number from 0" + f" to {most}" * (count is not None)
         raise DataError(f"row {wrong[0]}: the label is {labels[wrong[0]]:g}; expected {expected}")
     return labels.astype(int)
 
@@ -323,14 +306,19 @@ def _different(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _correlations(scores: np.ndarray, labels: np.ndarray) -> Row:
-    return {"pearson": pearson(scores, labels), "spearman": spearman(scores, labels)}
+def _correlations(scores: np.ndarray, labels: np.ndarray) -> tuple[Row, Row]:
+    """Return both correlations under the names of CSV columns, and under those of answers."""
+    found = {"pearson": pearson(scores, labels), "spearman": spearman(scores, labels)}
+    return {f"{key.title()}_Correlation": value for key, value in found.items()}, found
 
 
-def _binary_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
-    """Measure accuracy and F1 at their best thresholds, precision and recall at F1's, and AP."""
+def _binary_metrics(scores: np.ndarray, labels: np.ndarray) -> tuple[Row, Row]:
+    """Measure accuracy and F1 at their best thresholds, precision and recall at F1's, and AP.
+
+    Returns them under the names of CSV columns, and under those of answers.
+    """
     cut, by_f1 = best_threshold(scores, labels, "accuracy"), best_threshold(scores, labels, "f1")
-    return {
+    found = {
         "accuracy": cut.value,
         "accuracy_threshold": cut.threshold,
         "f1": by_f1.value,
@@ -339,3 +327,4 @@ def _binary_metrics(scores: np.ndarray, labels: np.ndarray) -> Row:
         "recall": by_f1.recall,
         "average_precision": average_precision(scores, labels),
     }
+    return {key.title(): value for key, value in found.items()}, found

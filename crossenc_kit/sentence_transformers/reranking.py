@@ -8,7 +8,8 @@ sentence-transformers leaves to its sorting.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,18 +48,28 @@ class SampleEvaluator(CsvEvaluator):
         self.samples = list(samples.values() if isinstance(samples, Mapping) else samples)
         if not self.samples:
             raise DataError("there are no samples to rank")
-        self.columns = ("MAP", f"MRR@{self.at_k}", f"NDCG@{self.at_k}")
+        self.groups: dict[int, Sample] = {}  # by the number of the sample
 
-    def metrics(self, scores: Any, grades: Sequence[int]) -> tuple[float, float, float]:
-        """Return AP, reciprocal rank and nDCG of one sample; 0 if nothing is relevant."""
-        if not any(grades):
-            return 0.0, 0.0, 0.0
-        k = self.at_k
-        return average_precision_of(scores, grades), reciprocal_rank(scores, grades, k), ndcg(scores, grades, k)
+    def mean_metrics(self, rankings: Iterable[tuple[Any, Sequence[int]]]) -> Row:
+        """Return means over samples, each a pair of scores `(K,)` and grades `(K,)`.
 
-    def scores_of_each(self, model: Any, groups: Mapping[int, Sample], **options: Any) -> dict[int, np.ndarray]:
-        """Score all candidates in one call of the model: sample number -> raw scores `(K,)`."""
-        rows = [(number, place) for number, group in groups.items() for place in range(len(group.texts))]
+        They are AP, reciprocal rank and nDCG, each 0 if nothing is relevant.
+        """
+        measures = {
+            "MAP": average_precision_of,
+            f"MRR@{self.at_k}": partial(reciprocal_rank, k=self.at_k),
+            f"NDCG@{self.at_k}": partial(ndcg, k=self.at_k),
+        }
+        each = [[m(*own) if any(own[1]) else 0.0 for m in measures.values()] for own in rankings]
+        return dict(zip(measures, np.mean(each, axis=0).tolist(), strict=True))
+
+    def scores_of_each(self, model: Any, **options: Any) -> dict[int, np.ndarray]:
+        """Score all candidates in one call of the model: sample number -> raw scores `(K,)`.
+
+        Samples without a positive candidate count 0 whatever the scores, and are left out.
+        """
+        groups = {number: group for number, group in self.groups.items() if any(group.grades)}
+        rows = [(n, place) for n, group in groups.items() for place in range(len(group.texts))]
         pairs = [[groups[number].query, groups[number].texts[place]] for number, place in rows]
         if not pairs:
             return {}
@@ -69,14 +80,6 @@ class SampleEvaluator(CsvEvaluator):
         scores = self.scores_of(model, pairs, where=where, **{**raw_options(model), **options})
         ends = np.cumsum([len(group.texts) for group in groups.values()])
         return dict(zip(groups, np.split(scores, ends[:-1]), strict=True))
-
-    def warn_of_repeated(self, groups: Mapping[int, Sample]) -> None:
-        """Log samples with one text as several candidates; each counts, as in the peer."""
-        repeated = [n for n, group in groups.items() if len(set(group.texts)) < len(group.texts)]
-        if repeated:
-            said = "have a text more than once among their candidates, and each counts"
-            counts = (self.title, len(repeated), len(groups), said, repeated[0])
-            logger.warning("%s: %s of %s samples %s; the first is sample %s", *counts)
 
 
 class CERerankingEvaluator(SampleEvaluator):
@@ -96,14 +99,13 @@ class CERerankingEvaluator(SampleEvaluator):
         self.groups = {n: group for n, group in every.items() if 0 < sum(group.grades) < len(group.grades)}
         if not self.groups:
             raise DataError("no sample has both positives and negatives: there is nothing to rank")
-        self.warn_of_repeated(self.groups)
         logger.info("%s of %s samples have positives and negatives", len(self.groups), len(every))
 
     def measure(self, model: Any) -> tuple[Row, float]:
-        scores = self.scores_of_each(model, self.groups)
-        each = [self.metrics(scores[n], group.grades)[1:] for n, group in self.groups.items()]
-        row = dict(zip(self.columns[1:], np.mean(each, axis=0).tolist(), strict=True))
-        return row, row[self.columns[1]]
+        scores = self.scores_of_each(model)
+        row = self.mean_metrics((scores[n], group.grades) for n, group in self.groups.items())
+        del row["MAP"]
+        return row, row[f"MRR@{self.at_k}"]
 
 
 class CrossEncoderRerankingEvaluator(SampleEvaluator):
@@ -134,21 +136,19 @@ class CrossEncoderRerankingEvaluator(SampleEvaluator):
         super().__init__(samples, at_k, name, write_csv, mrr_at_k)
         self.always_rerank_positives = always_rerank_positives
         self.groups = {i: _ranked(sample, i, always_rerank_positives) for i, sample in enumerate(self.samples)}
-        self.warn_of_repeated(self.groups)
         self.options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
         self.answer({}, f"ndcg@{self.at_k}")
 
     def measure(self, model: Any) -> tuple[Row, dict[str, float]]:
-        usable = {number: group for number, group in self.groups.items() if any(group.grades)}
-        scores = self.scores_of_each(model, usable, **self.options)
-        each = [self.metrics(scores.get(n, ()), group.grades) for n, group in self.groups.items()]
-        row = dict(zip(self.columns, np.mean(each, axis=0).tolist(), strict=True))
+        scores = self.scores_of_each(model, **self.options)
+        groups = self.groups
+        row = self.mean_metrics((scores.get(n, ()), group.grades) for n, group in groups.items())
         found = {key.lower(): value for key, value in row.items()}
-        orders = [group.first_stage for group in self.groups.values() if group.first_stage is not None]
+        orders = [group.first_stage for group in groups.values() if group.first_stage is not None]
         if orders:
-            base = np.mean([self.metrics(-np.arange(len(order)), order) for order in orders], axis=0)
-            found |= {f"base_{key.lower()}": v for key, v in zip(self.columns, base.tolist(), strict=True)}
-            said = ", ".join(f"{key} {v:.4f}" for key, v in zip(self.columns, base, strict=True))
+            base = self.mean_metrics((-np.arange(len(order)), order) for order in orders)
+            found |= {f"base_{key.lower()}": value for key, value in base.items()}
+            said = ", ".join(f"{key} {value:.4f}" for key, value in base.items())
             logger.info("%s, first stage of %s samples: %s", self.title, len(orders), said)
             flat = "positives that the first stage missed were reranked too, which flatters"
             fair = "the model's figures are over found positives only, base_ counts missed ones"
@@ -158,9 +158,9 @@ class CrossEncoderRerankingEvaluator(SampleEvaluator):
 
 def _labelled(sample: Any, number: int) -> Sample:
     """Read positives and negatives as candidates of grade 1 and 0."""
-    query = check_text(_value(sample, number, "query"), f"sample {number}, query")
-    positive, negative = (_texts(sample, number, key) for key in ("positive", "negative"))
-    return Sample(query, positive + negative, [1] * len(positive) + [0] * len(negative))
+    query, positive, negative = _read(sample, number, "negative")
+    grades = [1] * len(positive) + [0] * len(negative)
+    return Sample(query, positive + negative, grades)
 
 
 def _ranked(sample: Any, number: int, with_missed: bool) -> Sample:
@@ -168,15 +168,13 @@ def _ranked(sample: Any, number: int, with_missed: bool) -> Sample:
 
     with_missed: positives that are not among the documents become candidates, too
     """
-    query = check_text(_value(sample, number, "query"), f"sample {number}, query")
     if ("negative" in sample) == ("documents" in sample):
         raise DataError(f"sample {number}: exactly one of 'negative' and 'documents' is needed")
     if "documents" not in sample:
         return _labelled(sample, number)
-    positive, documents = _texts(sample, number, "positive"), _texts(sample, number, "documents")
-    if not isinstance(sample["documents"], (Sequence, np.ndarray)):
-        kind = type(sample["documents"]).__name__
-        raise DataError(f"sample {number}: documents must be in order, got {kind}")
+    if isinstance(sample["documents"], Set):
+        raise DataError(f"sample {number}: documents must be in order, got a set")
+    query, positive, documents = _read(sample, number, "documents")
     grades = [int(text in positive) for text in documents]
     missed = [text for text in positive if text not in documents]
     # a first stage that found nothing gets 0, wherever the ranking would go on
@@ -187,18 +185,16 @@ def _ranked(sample: Any, number: int, with_missed: bool) -> Sample:
     return Sample(query, documents, grades, first_stage)
 
 
-def _texts(sample: Any, number: int, key: str) -> list[str]:
-    """Read an entry as texts; one text counts as a list of one."""
-    value = _value(sample, number, key)
-    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
-        return [check_text(value, f"sample {number}, {key}")]
-    return [check_text(text, f"sample {number}, {key}[{i}]") for i, text in enumerate(value)]
+def _read(sample: Any, number: int, others: str) -> tuple[str, list[str], list[str]]:
+    """Read query, positive texts and other texts; one text counts as a list of one."""
+    missing = [key for key in ("query", "positive", others) if key not in sample]
+    if missing:
+        raise DataError(f"sample {number}: no {missing[0]!r} among {list(sample)}")
+    query = check_text(sample["query"], f"sample {number}, query")
+    return query, *(_texts(sample[key], f"sample {number}, {key}") for key in ("positive", others))
 
 
-def _value(sample: Any, number: int, key: str) -> Any:
-    if not isinstance(sample, Mapping):
-        wanted = "a dict with query, positive and negative or documents"
-        raise DataError(f"sample {number}: expected {wanted}, got {type(sample).__name__}")
-    if key not in sample:
-        raise DataError(f"sample {number}: no {key!r} among {list(sample)}")
-    return sample[key]
+def _texts(value: Any, where: str) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return [check_text(value, where)]
+    return [check_text(text, f"{where}[{i}]") for i, text in enumerate(value)]

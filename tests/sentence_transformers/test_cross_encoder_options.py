@@ -57,7 +57,7 @@ def test_an_optimizer_without_a_rate(loader, model):
         def __init__(self, groups):
             super().__init__(groups, {})
 
-    with pytest.raises(ValueError, match="optimizer_params has no learning rate, and Rateless no usual one"):
+    with pytest.raises(ValueError, match="Rateless has no usual learning rate"):
         model.fit(loader, optimizer_class=Rateless, optimizer_params={}, **QUIET)
 
 
@@ -111,10 +111,9 @@ def test_a_scheduler_object(samples):
     assert rates == pytest.approx([0.1, 0.05, 0.025])
 
 
-@pytest.mark.parametrize(("scheduler", "error"), [("steep", ValueError), (3, TypeError)])
-def test_what_is_no_schedule(scheduler, error, loader, model):
-    with pytest.raises(error, match=r"unknown scheduler 'steep'|scheduler must be a name or have step\(\)"):
-        model.fit(loader, scheduler=scheduler, **QUIET)
+def test_what_is_no_schedule(loader, model):
+    with pytest.raises(ValueError, match="unknown scheduler 'steep'"):
+        model.fit(loader, scheduler="steep", **QUIET)
 
 
 def test_the_usual_warm_up_is_longer_than_a_short_run_and_says_so(loader, model):

@@ -19,6 +19,10 @@ from crossenc_kit import (
     DataError,
 )
 
+BINARY = [CEBinaryAccuracyEvaluator, CEBinaryClassificationEvaluator]
+OF_CLASSES = [CEF1Evaluator, CESoftmaxAccuracyEvaluator, CrossEncoderClassificationEvaluator]
+DIFFERENT = [BINARY[1], CECorrelationEvaluator, CEF1Evaluator, CrossEncoderCorrelationEvaluator]
+
 
 def without(sample, key):
     return {name: value for name, value in sample.items() if name != key}
@@ -29,58 +33,47 @@ class TestErrorsOfPairs:
     @pytest.mark.parametrize(
         ("pairs", "labels", "message"),
         [
-            (pairs_of([0, 1]), [0, 1, 1], r"^2 sentence_pairs, but 3 labels; expected one a pair$"),
-            ([], [], r"^there are no sentence_pairs to score$"),
+            (pairs_of([0, 1]), [0, 1, 1], r"^2 sentence_pairs and 3 labels; expected at least one pair"),
+            ([], [], r"^0 sentence_pairs and 0 labels; expected at least one pair, and one label per pair$"),
             ([["a", "b"], ["a", None]], [0, 1], r"^row 1, text 1: the text is missing \(None\)"),
-            ([[math.nan, "b"], ["a", "b"]], [0, 1], r"^row 0, text 0: the text is missing \(nan\)"),
-            ([["a", "b"], ["a", 7]], [0, 1], r"^row 1, text 1: expected a string, got int '7'"),
             ([["a", "b"], ["a", "b", "c"]], [0, 1], r"^row 1: a pair has two texts, got 3$"),
-            ([["a", "b"], ["a"]], [0, 1], r"^row 1: a pair has two texts, got 1$"),
-            (["ab", "cd"], [0, 1], r"^row 0: expected two texts, got str 'ab'$"),
             ([None, ["a", "b"]], [0, 1], r"^row 0: expected two texts, got NoneType"),
             (pairs_of([0, 1]), [0, "entailment"], r"^row 1: the label is the string 'entailment'; map label names"),
-            (pairs_of([0, 1]), [0, None], r"^row 1: the label is None; expected a number$"),
             (pairs_of([0, 1]), [0, math.nan], r"^row 1: the label is nan; drop the row or give it a finite label$"),
-            (pairs_of([0, 1]), [0, [1, 0]], r"^row 1: the label is \[1, 0\]; expected one number a pair$"),
         ],
     )
     def test_pairs_and_labels(self, kind, pairs, labels, message):
         with pytest.raises(DataError, match=message):
             kind(pairs, labels)
 
-    @pytest.mark.parametrize("kind", [CEBinaryAccuracyEvaluator, CEBinaryClassificationEvaluator])
-    @pytest.mark.parametrize("label", [2, -1, 0.5])
-    def test_labels_that_are_not_0_or_1(self, kind, label):
-        with pytest.raises(DataError, match=rf"^row 2: the label is {label}; expected 0 or 1$"):
-            of(kind, [0, 1, label])
+    @pytest.mark.parametrize(
+        ("kinds", "labels", "row", "end"),
+        [
+            (BINARY, [0, 1, 2], 2, " to 1"),
+            (BINARY, [0, -1, 1], 1, " to 1"),
+            (BINARY, [0.5, 1, 0], 0, " to 1"),
+            ([CEF1Evaluator], [1, 2], 1, " to 1"),  # binary F1 has two classes
+            (OF_CLASSES, [0, 1, 2, -1], 3, ""),
+            (OF_CLASSES, [0, 1, 2, 1.5], 3, ""),
+        ],
+    )
+    def test_labels_that_are_no_class(self, kinds, labels, row, end):
+        expected = f"expected the index of a class, a whole number from 0{end}$"
+        for kind in kinds:
+            with pytest.raises(DataError, match=f"^row {row}: the label is {labels[row]}; {expected}"):
+                of(kind, labels)
 
-    @pytest.mark.parametrize("kind", [CEF1Evaluator, CESoftmaxAccuracyEvaluator, CrossEncoderClassificationEvaluator])
-    @pytest.mark.parametrize("label", [-1, 1.5])
-    def test_labels_that_are_no_class(self, kind, label):
-        with pytest.raises(
-            DataError, match=rf"^row 3: the label is {label}; expected the index of a class, a whole number from 0$"
-        ):
-            of(kind, [0, 1, 2, label])
-
-    @pytest.mark.parametrize("kind", [CEF1Evaluator, CESoftmaxAccuracyEvaluator, CrossEncoderClassificationEvaluator])
+    @pytest.mark.parametrize("kind", OF_CLASSES)
     def test_a_label_that_the_model_does_not_have(self, kind):
-        with pytest.raises(DataError, match=r"^row 3: the label is 3; expected a class of the model, 0 to 2$"):
+        with pytest.raises(DataError, match=r"^row 3: the label is 3; .*, a whole number from 0 to 2$"):
             of(kind, [0, 1, 2, 3])(saying([0, 1, 2, 2], 3))
 
     def test_labels_of_a_model_with_one_score_are_0_and_1(self):
-        for labels, message in ([0, 1, 2], "row 2: the label is 2; expected 0 or 1"), ([1, 1], "all 2 labels are 1;"):
+        for labels, message in ([0, 1, 2], "row 2: the label is 2; .* 0 to 1"), ([1, 1], "all 2 labels are 1;"):
             with pytest.raises(DataError, match=message):
                 of(CrossEncoderClassificationEvaluator, labels)(Model([0.1] * len(labels)))
 
-    @pytest.mark.parametrize(
-        "kind",
-        [
-            CEBinaryClassificationEvaluator,
-            CECorrelationEvaluator,
-            CEF1Evaluator,
-            CrossEncoderCorrelationEvaluator,
-        ],
-    )
+    @pytest.mark.parametrize("kind", DIFFERENT)
     @pytest.mark.parametrize("labels", [[1, 1, 1], [0]])
     def test_labels_that_are_all_equal(self, kind, labels):
         message = rf"^all {len(labels)} labels are {labels[0]}; expected at least two different ones$"
@@ -91,33 +84,29 @@ class TestErrorsOfPairs:
         assert of(CEBinaryAccuracyEvaluator, [1, 1])(Model([0.9, 0.1])) == 1 / 2
         assert of(CESoftmaxAccuracyEvaluator, [1])(saying([1], 3)) == 1
 
-    def test_binary_f1_has_two_classes(self):
-        with pytest.raises(DataError, match=r"^row 1: the label is 2; expected 0 or 1$"):
-            of(CEF1Evaluator, [1, 2])
+    def test_binary_f1_of_a_model_with_a_third_class(self):
         evaluator = of(CEF1Evaluator, [0, 1, 1])
-        assert evaluator(saying([0, 1, 0], 3)) == pytest.approx(2 / 3)  # as in 3.4, a third class may be there
-        with pytest.raises(DataError, match=r"^row 1: the model predicts class 2, but the labels are 0 and 1 only"):
+        assert evaluator(saying([0, 1, 0], 3)) == pytest.approx(2 / 3)  # as in 3.4
+        with pytest.raises(ValueError, match="multiclass"):
             evaluator(saying([0, 2, 0], 3))
 
-    @pytest.mark.parametrize("kind", [k for k in OLDER + LATER if k not in (CEF1Evaluator, CESoftmaxAccuracyEvaluator)])
+    @pytest.mark.parametrize("kind", [kind for kind in OLDER + LATER if kind not in OF_CLASSES[:2]])
     @pytest.mark.parametrize("shape", [(2, 3), (2, 1), (3,), (), (2, 1, 1)])
     def test_a_model_without_one_score_a_pair(self, kind, shape):
-        message = rf"^{kind.__name__} needs one score a pair, from a model with num_labels=1; got scores of shape \("
+        message = rf"^{kind.__name__} needs one score per pair \(num_labels=1\); got scores of shape \("
         with pytest.raises(DataError, match=message):
             of(kind, [0, 1])(Model(np.zeros(shape)))
 
-    @pytest.mark.parametrize("kind", [CEF1Evaluator, CESoftmaxAccuracyEvaluator, CrossEncoderClassificationEvaluator])
+    @pytest.mark.parametrize("kind", OF_CLASSES)
     @pytest.mark.parametrize("shape", [(2,), (2, 1), (3, 2), (), (2, 2, 2)])
     def test_a_model_without_a_score_a_class(self, kind, shape):
-        message = (
-            rf"^{kind.__name__} needs one score a class, from a model with num_labels of 2 or more; got .* 2 pairs$"
-        )
+        message = rf"^{kind.__name__} needs one score per class \(num_labels of 2 or more\); got .* 2 pairs$"
         with pytest.raises(DataError, match=message):
             of(kind, [0, 1])(Model(np.zeros(shape), num_labels=2))
 
     @OF_PAIRS
     def test_scores_that_are_not_finite(self, kind, tmp_path):
-        several = kind in (CEF1Evaluator, CESoftmaxAccuracyEvaluator)
+        several = kind in OF_CLASSES[:2]
         scores = np.array([0.5, math.nan, 0.1, math.inf])
         model = Model(np.stack([np.zeros(4), scores], axis=1) if several else scores, 2 if several else 1)
         with pytest.raises(DataError, match=r"^the model gave .*nan.* for row 1 \(2 of 4 scores are not finite\)$"):
@@ -131,17 +120,13 @@ class TestErrorsOfSamples:
         ("samples", "message"),
         [
             ([], r"^there are no samples to rank$"),
-            ({}, r"^there are no samples to rank$"),
             ([GOOD, without(GOOD, "query")], r"^sample 1: no 'query' among \['positive', 'negative'\]$"),
             ([GOOD, without(GOOD, "positive")], r"^sample 1: no 'positive' among"),
-            ([GOOD, ("q", "p", "n")], r"^sample 1: expected a dict with query, positive and .*, got tuple$"),
-            ([GOOD, None], r"^sample 1: expected a dict with query, positive and .*, got NoneType$"),
             ([GOOD, {**GOOD, "query": None}], r"^sample 1, query: the text is missing \(None\)"),
             ([GOOD, {**GOOD, "query": ["q"]}], r"^sample 1, query: expected a string, got list"),
             ([GOOD, {**GOOD, "positive": None}], r"^sample 1, positive: the text is missing \(None\)"),
             ([GOOD, {**GOOD, "positive": ["p", None]}], r"^sample 1, positive\[1\]: the text is missing \(None\)"),
             ([GOOD, {**GOOD, "negative": ["n", 3]}], r"^sample 1, negative\[1\]: expected a string, got int '3'"),
-            ({"a": GOOD, "b": {**GOOD, "negative": {}}}, r"^sample 1, negative: expected a string, got dict"),
         ],
     )
     def test_samples(self, kind, samples, message):
@@ -164,14 +149,14 @@ class TestErrorsOfSamples:
         for sample in ({**GOOD, **STAGE}, without(GOOD, "negative")):
             with pytest.raises(DataError, match=r"^sample 1: exactly one of 'negative' and 'documents' is needed$"):
                 CrossEncoderRerankingEvaluator([GOOD, sample])
-        with pytest.raises(DataError, match=r"^sample 0: documents must be in order, got set$"):
+        with pytest.raises(DataError, match=r"^sample 0: documents must be in order, got a set$"):
             CrossEncoderRerankingEvaluator([{**STAGE, "documents": {"x", "p"}}])
         with pytest.raises(DataError, match=r"^sample 0, documents\[1\]: the text is missing \(None\)"):
             CrossEncoderRerankingEvaluator([{**STAGE, "documents": ["x", None]}])
 
     @OF_SAMPLES
     def test_a_model_with_a_score_a_class(self, kind):
-        message = rf"^{kind.__name__} needs one score a pair, .*; got scores of shape \(3, 2\) for 3 pairs$"
+        message = rf"^{kind.__name__} needs one score per pair .*; got scores of shape \(3, 2\) for 3 pairs$"
         with pytest.raises(DataError, match=message):
             kind([GOOD])(Model(np.zeros((3, 2)), 2))
 

@@ -126,7 +126,7 @@ class TestFolder:
         a_collection(tmp_path / "fruit", run=None)
         found = CrossEncoderNanoBEIREvaluator(folder=tmp_path)(Model())
         assert found["fruit_R100_ndcg@10"] == 1  # BM25 finds all three
-        assert "fruit has no run: BM25 searched its 4 documents" in caplog.messages
+        assert "fruit has no run: BM25 searched all its documents" in caplog.messages
 
     def test_names(self, tmp_path):
         for name in ("NanoMSMARCO", "nq", "NanoArguAna", "Others"):
@@ -140,16 +140,8 @@ class TestFolder:
             "Others",
         ]
 
-    def test_what_is_left_out_is_said(self, tmp_path, caplog):
-        for name in ("arguana", "nq"):
-            a_collection(tmp_path / name)
-        assert CrossEncoderNanoBEIREvaluator(folder=tmp_path).dataset_names == ["NanoNQ"]
-        assert caplog.messages == ["left out, as in sentence-transformers: arguana; name them to have them"]
-
     def test_splits_and_names_of_runs(self, tmp_path):
-        a_collection(tmp_path / "one", split="dev", run_name="bm25_top20_dev")  # the only split needs no name
-        assert CrossEncoderNanoBEIREvaluator(folder=tmp_path)(Model())["one_R100_ndcg@10"] == 1 / 2
-        (tmp_path / "one/qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td4\t1\n", encoding="utf-8")
+        a_collection(tmp_path / "one", split="dev", run_name="bm25_top20_dev")
         found = CrossEncoderNanoBEIREvaluator(folder=tmp_path, split="dev")(Model())
         assert found["one_R100_ndcg@10"] == 1 / 2
         with pytest.raises(DataError, match="has no split 'test'"):
@@ -175,7 +167,6 @@ class TestFolder:
             "CrossEncoderRerankingEvaluator fruit_R100, epoch -1, steps -1: MAP 1.0000, MRR@10 1.0000, NDCG@10 1.0000",
             "CrossEncoderNanoBEIREvaluator NanoBEIR_R100_mean, epoch -1, steps -1: "
             "MAP 1.0000, MRR@10 1.0000, NDCG@10 1.0000",
-            "mean of the first stage, over 1 collections: MAP 0.2500, MRR@10 0.2500, NDCG@10 0.3255",
         ]
 
 
@@ -222,67 +213,29 @@ class TestAgainstSentenceTransformers:
 
 class TestErrors:
     def test_folders(self, tmp_path):
-        with pytest.raises(
-            DataError, match=r"^no folder .*none; it holds a folder a collection, each with corpus.jsonl$"
-        ):
-            CrossEncoderNanoBEIREvaluator(folder=tmp_path / "none")
-        with pytest.raises(DataError, match=r"^no collections in .*: none of its folders has a corpus.jsonl"):
+        with pytest.raises(DataError, match=r"^no collections in .*: it has no folder with a corpus.jsonl$"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
         a_collection(tmp_path / "nq")
         with pytest.raises(DataError, match=r"^no collection 'fever' in .*; there is nq$"):
             CrossEncoderNanoBEIREvaluator(["nq", "fever"], folder=tmp_path)
         (tmp_path / "nq/runs/bm25.tsv.gz").write_bytes(b"")
-        with pytest.raises(DataError, match=r"has several runs: bm25.tsv, bm25.tsv.gz; leave one$"):
-            CrossEncoderNanoBEIREvaluator(folder=tmp_path)
-        a_collection(tmp_path / "NanoNQ")
-        with pytest.raises(DataError, match=r"has a collection under two names: NanoNQ, nq$"):
+        with pytest.raises(DataError, match=r"has several runs: .*; leave one$"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
 
     def test_a_run_of_other_queries(self, tmp_path, caplog):
         a_collection(tmp_path / "nq", run={"q8": ["d1"], "q9": ["d2"]})
-        message = r"^nq: none of the 2 queries of the run is in the collection: 'q8', .*; is the run of this split\?$"
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=r"^none of the 2 queries of the run of nq is in the collection: 'q8'"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
         a_collection(tmp_path / "some/nq", run={"q1": ["d1"], "q9": ["d2"]})
         CrossEncoderNanoBEIREvaluator(folder=tmp_path / "some")
         assert "nq: queries of the run that the collection lacks, left out: 1 ('q9')" in caplog.messages
         assert "nq: queries without candidates: 1 ('q2')" in caplog.messages
 
-    def test_queries_without_a_relevant_document_are_told_of(self, tmp_path, caplog):
-        folder = a_collection(tmp_path / "nq")
-        rows = "query-id\tcorpus-id\tscore\nq1\td1\t0\nq2\td2\t1\n"
-        (folder / "qrels/test.tsv").write_text(rows, encoding="utf-8")
-        CrossEncoderNanoBEIREvaluator(folder=tmp_path)
-        assert caplog.messages == ["nq: queries without a relevant document: 1 ('q1'); each counts 0"]
-
     def test_a_run_of_another_corpus(self, tmp_path):
         a_collection(tmp_path / "nq", run={"q1": ["d9"]})
         with pytest.raises(DataError, match=r"1 of 1 document_ids are not in the corpus: 'd9'"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
 
-    @pytest.mark.parametrize("names", ["nq", []])
-    def test_names_that_are_no_list(self, names):
-        with pytest.raises(ValueError, match=r"^dataset_names is .*; expected a list of names, or None for all$"):
-            CrossEncoderNanoBEIREvaluator(names)
-
-    def test_depth(self):
-        with pytest.raises(ValueError, match=r"^rerank_k must be at least 1, got 0$"):
-            CrossEncoderNanoBEIREvaluator(rerank_k=0)
-
     def test_the_hub(self, hub):
         with pytest.raises(DataError, match=r"^no collection 'trec' of NanoBEIR; there is climatefever, dbpedia"):
             CrossEncoderNanoBEIREvaluator(["trec"])
-        message = (
-            r"^the hub gave no subset 'corpus', split 'NanoFEVER' of .* \(KeyError: .*\); .*go online, or give folder=$"
-        )
-        with pytest.raises(DataError, match=message):
-            CrossEncoderNanoBEIREvaluator(["fever"])
-        hub["bm25", "NanoNQ"][0]["corpus-ids"][0] = "d99"
-        with pytest.raises(DataError, match=r"NanoNQ, query 'q0': document 'd99' has no text$"):
-            CrossEncoderNanoBEIREvaluator(["nq"])
-        hub["bm25", "NanoNQ"] = [{"query-id": "q77", "corpus-ids": ["d1"]}]
-        with pytest.raises(DataError, match=r"query 'q77': it has no text or no judgements$"):
-            CrossEncoderNanoBEIREvaluator(["nq"])
-        hub["queries", "NanoNQ"] = [{"id": "q0", "text": "a"}]
-        with pytest.raises(DataError, match=r"subset 'queries': no column '_id' among id, text$"):
-            CrossEncoderNanoBEIREvaluator(["nq"])
