@@ -11,7 +11,6 @@ pairs have nothing in common.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,90 +28,54 @@ from crossenc_kit.retrieval.bm25 import bm25_index
 from crossenc_kit.retrieval.dense import cosine, dense_index
 from crossenc_kit.scorers import Scorer, as_scorer, score_pairs, scorer_label_names
 
-WAYS = ("bm25", "dense", "random")
-Run = Mapping[str, Mapping[str, float]]
+WARMUP = 0.1  # of the steps, in which the learning rate rises
 
 
 def sample_pairs(
     texts: Pairs | Sequence[str],
-    right: Sequence[str] | None = None,
     *,
     how: str = "bm25",
     k: int = 3,
     seed: int = 0,
-    exclude: Any = None,
+    exclude: Any = (),
     encode: Callable[[Sequence[str]], np.ndarray] | None = None,
 ) -> Pairs:
     """Pair each text with its `k` nearest new partners, or with random ones; without labels.
 
-    texts: paired among themselves, or with `right`; a `Pairs` stands for its distinct texts, and its own
-        pairs are known
+    texts: a `Pairs` stands for its distinct texts, and its own pairs are known
     how: "bm25", "dense" (by `encode`, see `dense_index`) or "random" (by `seed`)
-    exclude: known pairs, in either order unless there is a `right`
+    exclude: further known pairs, in either order
 
     The search's score is the tag "bm25" or "dense". Raises `DataError` if there is no new pair.
     """
-    if how not in WAYS:
-        raise ValueError(f"how is {how!r}; expected one of {', '.join(WAYS)}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    known = texts.texts if isinstance(texts, Pairs) else []
-    known = known if exclude is None else [*known, *as_pairs(exclude).texts]
-    left = _distinct([*texts.left, *texts.right] if isinstance(texts, Pairs) else texts, "text")
-    others = left if right is None else _distinct(right, "right text")
-    barred: dict[str, set[str]] = {}
-    for a, b in [*known, *((b, a) for a, b in known)] if right is None else known:
+    known = list(as_pairs(exclude).texts)
+    if isinstance(texts, Pairs):
+        known, texts = known + texts.texts, [*texts.left, *texts.right]
+    texts = list(dict.fromkeys(check_text(text, f"text {row}") for row, text in enumerate(texts)))
+    barred: dict[str, set[str]] = {text: {text} for text in texts}
+    for a, b in known:
         barred.setdefault(a, set()).add(b)
+        barred.setdefault(b, set()).add(a)
+    by_name = {str(row): text for row, text in enumerate(texts)}
+    if how not in ("bm25", "dense", "random"):
+        raise ValueError(f"how is {how!r}; expected one of bm25, dense, random")
+    if how == "random":
+        search = random_index(by_name, seed=seed)
+    else:
+        search = bm25_index(by_name) if how == "bm25" else dense_index(by_name, encode)
     # deep enough that k are left when the known ones and the text itself are gone
-    depth = k + max(map(len, barred.values()), default=0) + (right is None)
-    run = _search(how, left, others, depth, seed, encode)
-    return _new_pairs(left, others, run, barred, how, k, symmetric=right is None)
-
-
-def _distinct(texts: Any, what: str) -> list[str]:
-    if isinstance(texts, str):
-        raise DataError(f"expected a list of texts, got one string {texts[:40]!r}")
-    found = list(dict.fromkeys(check_text(text, f"{what} {row}") for row, text in enumerate(texts)))
-    if not found:
-        raise DataError(f"there is no {what}")
-    return found
-
-
-def _search(how: str, left: list[str], right: list[str], depth: int, seed: int, encode: Any) -> Run:
-    queries, documents = ({str(row): text for row, text in enumerate(side)} for side in (left, right))
-    if how == "bm25":
-        return bm25_index(documents)(queries, depth)
-    if how == "dense":
-        return dense_index(documents, encode)(queries, depth)
-    return random_index(documents, seed=seed)(queries, depth)
-
-
-def _new_pairs(
-    left: list[str],
-    right: list[str],
-    run: Run,
-    barred: Mapping[str, set[str]],
-    how: str,
-    k: int,
-    symmetric: bool,
-) -> Pairs:
-    """Take the first `k` hits of each text that are neither barred nor the text itself."""
+    run = search(by_name, k + max(map(len, barred.values()), default=0))
     found: dict[tuple[str, str], float] = {}
-    known = without = 0
-    for row, text in enumerate(left):
-        hits = [(right[int(name)], score) for name, score in run[str(row)].items()]
-        hits = [hit for hit in hits if not symmetric or hit[0] != text]
-        fresh = [hit for hit in hits if hit[0] not in barred.get(text, ())]
-        known += len(hits) - len(fresh)
+    without = 0
+    for name, text in by_name.items():
+        hits = [(by_name[other], score) for other, score in run[name].items()]
+        fresh = [hit for hit in hits if hit[0] not in barred[text]]
         without += not fresh
-        for other, score in fresh[:k]:
-            if not symmetric or (other, text) not in found:
-                found[text, other] = score
+        found |= {(text, other): score for other, score in fresh[:k] if (other, text) not in found}
     if not found:
-        raise DataError(f"no new pairs: {how} found {known} known ones and nothing else for {len(left)} texts")
+        raise DataError(f"{how} found no new pairs for {len(texts)} texts")
     notes = [f"{len(found):,} new pairs by {how}, up to {k} per text"]
-    notes += [f"known pairs among what was found: {known:,}"] if known else []
-    notes += [f"texts without a new pair: {without:,} of {len(left):,}"] if without else []
+    notes += [f"texts without a new pair: {without:,} of {len(texts):,}"] if without else []
     tags: dict[str, list] = {} if how == "random" else {how: list(found.values())}
     return Pairs([a for a, _ in found], [b for _, b in found], tags=tags, notes=tuple(notes))
 
@@ -147,11 +110,10 @@ def join_pairs(**parts: Any) -> Pairs:
     Tags that every part has are kept. Raises `DataError` if the parts have different kinds of labels.
     """
     tables = {name: as_pairs(part) for name, part in parts.items()}
-    if not tables:
-        raise ValueError("there is nothing to join; name the parts, as in join_pairs(gold=a, silver=b)")
     kinds = {name: _kind(table) for name, table in tables.items()}
     if len(set(kinds.values())) > 1:
-        raise DataError(f"the parts' labels differ: {', '.join(f'{name} has {kind}' for name, kind in kinds.items())}")
+        told = ", ".join(f"{name} has {kind}" for name, kind in kinds.items())
+        raise DataError(f"the parts' labels differ: {told}")
     every = list(tables.values())
     shared = [name for name in every[0].tags if name != "origin" and all(name in t.tags for t in every)]
     tags = {"origin": [name for name, table in tables.items() for _ in range(len(table))]}
@@ -182,18 +144,16 @@ def train_bi_encoder(
     epochs: int = 1,
     batch_size: int = 16,
     learning_rate: float = 2e-5,
-    warmup: float = 0.1,
     seed: int = 0,
     device: str | None = None,
-    show_progress_bar: bool | None = None,
 ) -> Any:
-    """Train a `SentenceTransformer` so that the cosine of a pair's vectors is its label.
+    """Train a `SentenceTransformer` so that the cosine of a pair's vectors is its label y.
 
-    sentence-transformers' own trainer minimises (cos(u, v) - y)^2.
+    The trainer of sentence-transformers minimises (cos(u, v) - y)^2. The learning rate rises during the
+    first tenth of the steps and then falls to 0.
 
     pairs: one label each, -1 to 1
     base: a `SentenceTransformer`, trained in place, or an encoder's folder or name, mean-pooled
-    warmup: share of the steps in which the learning rate rises; after that it falls to 0
 
     Raises `DataError` for labels that are not cosines.
     """
@@ -208,17 +168,16 @@ def train_bi_encoder(
         with quiet_transformers():
             base = peer.SentenceTransformer(find_backbone(base).folder, device=device)
     data = Dataset.from_dict({"left": table.left, "right": table.right, "label": labels.tolist()})
-    shown = sys.stderr.isatty() if show_progress_bar is None else show_progress_bar
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         settings = peer.SentenceTransformerTrainingArguments(
             folder,
             num_train_epochs=epochs,
             per_device_train_batch_size=batch_size,
             learning_rate=learning_rate,
-            warmup_ratio=warmup,
+            warmup_ratio=WARMUP,
             seed=seed,
             use_cpu=str(base.device) == "cpu",
-            disable_tqdm=not shown,
+            disable_tqdm=True,
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
@@ -241,8 +200,6 @@ def _cosines(pairs: Pairs) -> np.ndarray:
         raise DataError("a bi-encoder needs pairs with one label each; label_pairs adds a cross-encoder's")
     bad = np.flatnonzero(~(np.abs(pairs.labels) <= 1))
     if len(bad):
-        raise DataError(
-            f"pair {bad[0]}: the label is {pairs.labels[bad[0]]:g}, and a cosine is from -1 to 1 ({len(bad)} of "
-            f"{len(pairs.labels)} are not); take a cross-encoder's scores after the sigmoid, or scale them"
-        )
+        found = f"pair {bad[0]}: the label is {pairs.labels[bad[0]]:g}, and a cosine is from -1 to 1"
+        raise DataError(f"{found}; take a cross-encoder's scores after the sigmoid, or scale them")
     return pairs.labels.astype(np.float32)

@@ -48,19 +48,12 @@ class TestSampling:
     def test_known_pairs_make_room_for_the_next(self):
         found = sample_pairs(TEXTS, k=1, exclude=[("the red cat", "a red cat sat"), ("stock prices fell", TEXTS[4])])
         assert found.texts == [("a red cat sat", "a dog sat")]
-        assert "known pairs among what was found: 4" in found.notes  # from both sides
         assert "texts without a new pair: 3 of 5" in found.notes
 
     def test_dense_and_its_scores(self):
         found = sample_pairs(TEXTS, how="dense", k=1, encode=words_of)
         assert found.texts[0] == ("a red cat sat", "the red cat")
         assert found.tags["dense"][0] == pytest.approx(2 / np.sqrt(6))
-
-    def test_left_and_right_texts(self):
-        found = sample_pairs(["red cat", "stock"], TEXTS, k=2, exclude=[("stock", TEXTS[3], 1.0)])
-        assert set(found.texts) == {("red cat", TEXTS[0]), ("red cat", TEXTS[1]), ("stock", TEXTS[4])}
-        both = sample_pairs(["a"], ["a", "b"], how="random", k=2)  # the same text on both sides is a pair here
-        assert set(both.texts) == {("a", "a"), ("a", "b")}
 
     def test_pairs_stand_for_their_texts(self):
         gold = Pairs(TEXTS[:2], TEXTS[2:4], np.array([0.5, 0.1]))
@@ -77,17 +70,17 @@ class TestSampling:
         barred = {frozenset(pair) for pair in known}
         free = {text: sum(frozenset((text, other)) not in barred for other in texts if other != text) for text in texts}
         if not any(free.values()):
-            with pytest.raises(DataError, match="no new pairs"):
+            with pytest.raises(DataError, match="found no new pairs"):
                 sample_pairs(texts, how="random", k=k, exclude=known)
             return
-        found = sample_pairs(texts, how="random", k=k, seed=seed, exclude=known or None)
+        found = sample_pairs(texts, how="random", k=k, seed=seed, exclude=known)
         sets = [frozenset(pair) for pair in found.texts]
         assert len(set(sets)) == len(sets)
         assert all(len(pair) == 2 for pair in sets)
         assert not set(sets) & barred
         for text in texts:  # each has its k, proposed by itself or by the other side
             assert sum(text in pair for pair in sets) >= min(k, free[text])
-        assert found.texts == sample_pairs(texts, how="random", k=k, seed=seed, exclude=known or None).texts
+        assert found.texts == sample_pairs(texts, how="random", k=k, seed=seed, exclude=known).texts
 
     def test_the_seed_decides(self):
         texts = [f"text {row}" for row in range(30)]
@@ -95,20 +88,16 @@ class TestSampling:
         assert len(drawn) == 3
 
     @pytest.mark.parametrize(
-        ("arguments", "options", "message"),
+        ("texts", "options", "message"),
         [
-            ([TEXTS], {"how": "tfidf"}, "how is 'tfidf'; expected one of bm25, dense, random"),
-            ([TEXTS], {"k": 0}, "k must be at least 1, got 0"),
-            (["one text"], {}, "expected a list of texts, got one string 'one text'"),
-            ([[]], {}, "there is no text"),
-            ([["a", None]], {}, "text 1: the text is missing"),
-            ([["a"], ["b", 3]], {}, "right text 1: expected a string, got int"),
-            ([["only one"]], {}, "no new pairs: bm25 found 0 known ones and nothing else for 1 texts"),
+            (TEXTS, {"how": "tfidf"}, "how is 'tfidf'; expected one of bm25, dense, random"),
+            (["a", None], {}, "text 1: the text is missing"),
+            (["only one"], {}, "bm25 found no new pairs for 1 texts"),
         ],
     )
-    def test_what_does_not_fit(self, arguments, options, message):
+    def test_what_does_not_fit(self, texts, options, message):
         with pytest.raises(ValueError, match=message):
-            sample_pairs(*arguments, **options)
+            sample_pairs(texts, **options)
 
 
 class TestLabels:
@@ -176,8 +165,6 @@ class TestJoining:
         named = [Pairs(["x"], ["y"], np.array([0]), label_names=names) for names in (("no", "yes"), ("yes", "no"))]
         with pytest.raises(DataError, match="of the classes no/yes, b has one label per pair of the classes yes/no"):
             join_pairs(a=named[0], b=named[1])
-        with pytest.raises(ValueError, match="nothing to join"):
-            join_pairs()
 
 
 def sentences(seed, count):
@@ -229,7 +216,7 @@ class TestBiEncoder:
         assert error() < before - 0.3
 
     def test_labels_that_are_no_cosines(self):
-        with pytest.raises(DataError, match=r"pair 1: the label is 3, and a cosine is from -1 to 1 \(1 of 2 are not\)"):
+        with pytest.raises(DataError, match=r"pair 1: the label is 3, and a cosine is from -1 to 1; take"):
             train_bi_encoder([("a", "b", 0.5), ("c", "d", 3)], "tiny")
         with pytest.raises(DataError, match="one label each; label_pairs adds"):
             train_bi_encoder([("a", "b")], "tiny")
