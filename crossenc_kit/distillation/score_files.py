@@ -24,16 +24,15 @@ from numpy.typing import ArrayLike
 
 from crossenc_kit.data.pair_files import text_columns
 from crossenc_kit.data.pairs import Pairs, as_pairs
-from crossenc_kit.data.tables import a_score, first_line, is_parquet, parquet_bytes, read_jsonl, read_parquet
+from crossenc_kit.data.tables import a_score, first_line, is_parquet, read_jsonl, read_parquet
 from crossenc_kit.data.trec import DOCUMENT_NAMES, QUERY_NAMES, read_run, run_width
 from crossenc_kit.distillation.teachers import with_teacher_scores
 from crossenc_kit.errors import DataError
-from crossenc_kit.files import write_bytes, write_jsonl
+from crossenc_kit.files import write_jsonl
 from crossenc_kit.inference.score_store import job_label_names, read_scores
 
 ROUNDING = 1e-4  # two batches give one pair scores that differ by less
 SCORE_NAMES = ("score", "scores", "teacher_score", "label", "labels")  # beside a score, a label may be gold
-PICKLES = (".pkl", ".pickle", ".pk", ".joblib", ".pt", ".pth", ".bin")
 Key = tuple[str, str]  # query id and document id, or two texts
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where, row)
 Scored = Iterator[tuple[str, Key, Any]]  # (where, key, score)
@@ -47,12 +46,13 @@ def read_teacher_scores(
     gold: bool = False,
     label_names: Sequence[str] = (),
 ) -> Any:
-    """Read a teacher's scores for N pairs from a file: the pairs with them as labels, `(N,)` or `(N, C)`.
+    """Read a teacher's scores for N pairs from a file and make them the labels, `(N,)` or `(N, C)`.
 
     pairs: a `Pairs`, looked up by its tags query_id and document_ids (or document_id), else by its texts;
         or a list of N (query id, document id) or (left, right) texts, which gives an array
-    missing: "drop" leaves out pairs without a score, and a note counts them
-    gold: as in `with_teacher_scores`; label_names: the classes of the C scores, in their order
+    missing: "drop" leaves out a `Pairs`' pairs without a score, and a note counts them
+    gold: as in `with_teacher_scores`
+    label_names: the classes of the C scores, in their order
 
     Raises `DataError` naming the pairs without a score, the lines that give one pair two scores, and
     scores that are not finite numbers.
@@ -60,18 +60,17 @@ def read_teacher_scores(
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}; expected 'error' or 'drop'")
     table = pairs if isinstance(pairs, Pairs) else None
-    if label_names and table is None:
-        raise ValueError("label_names order the classes of a Pairs; these pairs have none")
     records = _records(path)
-    keys, by = (_plain_keys(pairs), next(iter(records))) if table is None else _keys(table, records)
+    if table is None:
+        keys, by = [(str(left), str(right)) for left, right in pairs], next(iter(records))
+    else:
+        keys, by = _keys(table, records)
     found = _look_up(records[by](), keys)
     rows = [row for row, score in enumerate(found) if score is not None]
     if len(rows) < len(keys):
         absent = [key for key, score in zip(keys, found, strict=True) if score is None]
-        droppable = table is not None and bool(rows)
         if missing == "error" or table is None or not rows:
-            advice = '; missing="drop" leaves them out' if droppable else ""
-            raise DataError(f"{path}: {_absent(absent, len(keys), by)}{advice}")
+            raise DataError(f"{path}: {_absent(absent, len(keys), by)}")
         table = _only(table, rows, absent, by)
     scores = np.array([found[row] for row in rows], dtype=float)
     if table is None:
@@ -84,8 +83,6 @@ def _records(path: str | os.PathLike) -> dict[str, Callable[[], Scored]]:
     """Return how to read (where, key, score) of a file's rows, by "ids", by "texts", or both."""
     if os.path.isdir(path):
         rows = partial(_rows_of_job, path, read_scores(path))
-    elif Path(path).name.lower().removesuffix(".gz").endswith(PICKLES):
-        raise DataError(f"{path} is a pickle, and reading one runs any code in it: convert it to JSON Lines")
     elif is_parquet(path):
         rows = partial(_numbered, f"{path}, row", read_parquet, path)
     elif first_line(path).lstrip().startswith("{"):
@@ -101,10 +98,8 @@ def _records(path: str | os.PathLike) -> dict[str, Callable[[], Scored]]:
         raise DataError(f"{path}: the file has no rows")
     known = {by: columns for by in ("ids", "texts") if (columns := _columns(first, by))}
     if not known:
-        raise DataError(
-            f"{path}: found the columns {', '.join(map(str, first))[:200]}; expected query_id, document_id "
-            "and score, or two texts and score"
-        )
+        found = f"found the columns {', '.join(map(str, first))[:200]}"
+        raise DataError(f"{path}: {found}; expected query_id, document_id and score, or two texts and score")
     return {by: partial(_of_rows, rows, columns) for by, columns in known.items()}
 
 
@@ -146,15 +141,6 @@ def _of_rows(rows: Callable[[], Rows], columns: tuple[str, str, str]) -> Scored:
 # --- which pair a score belongs to ----------------------------------------------------------------
 
 
-def _plain_keys(pairs: Any) -> list[Key]:
-    keys: list[Key] = []
-    for row, pair in enumerate(pairs):
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise DataError(f"row {row}: expected (query id, document id) or two texts, got {str(pair)[:60]}")
-        keys.append((str(pair[0]), str(pair[1])))
-    return keys
-
-
 def _keys(pairs: Pairs, known: Mapping[str, Any]) -> tuple[list[Key], str]:
     """Return the ids of N pairs if both they and the file have ids, else their texts."""
     ids = id_keys(pairs)
@@ -162,7 +148,7 @@ def _keys(pairs: Pairs, known: Mapping[str, Any]) -> tuple[list[Key], str]:
         return ids, "ids"
     if "texts" not in known:
         raise DataError(
-            "the file has the scores by query id and document id, and the pairs have no tags query_id and "
+            "the file has scores by query id and document id, and the pairs have no tags query_id and "
             "document_ids (a collection's as_pairs makes them); give a list of (query id, document id)"
         )
     return pairs.texts, "texts"
@@ -192,9 +178,8 @@ def _look_up(records: Scored, keys: list[Key]) -> list[Any]:
         if (there := table.get(key)) is None:
             continue
         if there and not np.allclose(score, there[0][1], rtol=ROUNDING, atol=ROUNDING):
-            raise DataError(
-                f"{where}: {_named(key)} has the score {score}, and {there[0][1]} at {there[0][0]}; keep one"
-            )
+            before = f"and {there[0][1]} at {there[0][0]}"
+            raise DataError(f"{where}: {_named(key)} has the score {score}, {before}; keep one")
         there.append((where, score))
     used: Counter[Key] = Counter()
     found = []
@@ -245,28 +230,19 @@ def _tag(value: Any, kept: np.ndarray) -> Any:
 
 
 def write_teacher_scores(path: str | os.PathLike, pairs: Any, scores: ArrayLike) -> Path:
-    """Write a row per pair with its score(s), which `read_teacher_scores` reads back exactly.
+    """Write a row of JSON per pair with its score(s), which `read_teacher_scores` reads back exactly.
 
-    The columns are query_id, document_id, score if the pairs have ids, else query, document, score with
-    the texts. The name ends in .jsonl, .jsonl.gz or .parquet.
+    The columns are query_id, document_id and score if the pairs have ids, otherwise query, document and
+    score with the texts. The file is gzipped if its name ends in .gz.
 
-    Raises `DataError` for scores that do not fit, and for texts that parquet cannot hold.
+    Raises `DataError` for scores that do not fit.
     """
-    path, pairs = Path(path), as_pairs(pairs)
+    pairs = as_pairs(pairs)
     values = np.asarray(scores, dtype=float)
     if values.ndim not in (1, 2) or len(values) != pairs.num_pairs or not np.isfinite(values).all():
         bad = "" if np.isfinite(values).all() else ", not all finite,"
         raise DataError(f"scores of shape {values.shape}{bad} for {pairs.num_pairs} pairs; expected one (row) per pair")
     ids = id_keys(pairs)
     names, keys = (("query", "document"), pairs.texts) if ids is None else (("query_id", "document_id"), ids)
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
-        rows = zip(keys, values.tolist(), strict=True)
-        return write_jsonl(path, ({names[0]: a, names[1]: b, "score": score} for (a, b), score in rows))
-    if path.suffix != ".parquet":
-        raise ValueError(f"{path.name}: expected a name that ends in .jsonl, .jsonl.gz or .parquet")
-    for row, key in enumerate(keys):
-        for text in key:
-            if any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise DataError(f"pair {row}: {text[:40]!r} holds half of a surrogate pair; write .jsonl")
-    texts: dict[str, Any] = {name: ([key[side] for key in keys], None) for side, name in enumerate(names)}
-    return write_bytes(path, parquet_bytes({**texts, "score": (values.tolist(), None)}))
+    rows = zip(keys, values.tolist(), strict=True)
+    return write_jsonl(path, ({names[0]: a, names[1]: b, "score": score} for (a, b), score in rows))
