@@ -8,7 +8,6 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from small_models import (
     BY_FAMILY,
-    IN_FULL,
     PACKED,
     PAIRS,
     SHORT,
@@ -107,15 +106,6 @@ def test_a_merged_model_is_a_plain_one(adapted, tmp_path, family):
     assert list((tmp_path / "merged").glob("adapter*")) == []
     assert CrossEncoder(tmp_path / "merged", device="cpu").predict(PAIRS).tolist() == model.predict(PAIRS).tolist()
     assert_equal(raw_scores(tmp_path / "merged"), expected)
-
-
-def test_a_merged_model_travels_to_sentence_transformers(adapted, tmp_path):
-    import sentence_transformers
-
-    model = adapted()
-    expected = model.predict(IN_FULL)
-    merge_adapters(model).save_pretrained(tmp_path / "merged")
-    assert_equal(sentence_transformers.CrossEncoder(str(tmp_path / "merged"), device="cpu").predict(IN_FULL), expected)
 
 
 def test_nothing_to_merge():

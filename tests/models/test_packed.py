@@ -126,20 +126,14 @@ def test_a_padded_batch_by_hand():
 # --- what is not packed ---------------------------------------------------------------------------
 
 
-def test_a_decoder_and_relative_positions_are_not_packed():
+def test_a_decoder_relative_positions_and_a_class_with_its_own_forward_are_not_packed():
     model = classifier("bert")
+    assert not can_pack(type("Mine", (type(model),), {})(model.config))
     for name, value in (("is_decoder", True), ("position_embedding_type", "relative_key")):
         other = copy.copy(model)
         other.config = copy.copy(model.config)
         setattr(other.config, name, value)
         assert not can_pack(other), name
-
-
-def test_a_class_with_a_forward_of_its_own_is_not_packed():
-    class Mine(type(classifier("bert"))):
-        """A subclass may change anything."""
-
-    assert not can_pack(Mine(classifier("bert").config))
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -225,16 +219,6 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass():
             scores_of(model, "bert", PAIRS)
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 3
-
-
-def test_the_last_layer_works_on_first_tokens_only(monkeypatch):
-    """What makes the pass cheap: feed-forward rows of the last layer are pairs, of the others tokens."""
-    monkeypatch.setattr(products, "has_faster_product", lambda: False)  # which wants a round number of rows
-    model, rows = classifier("bert"), []
-    for layer in model.bert.encoder.layer:
-        layer.intermediate.register_forward_hook(lambda module, args, output: rows.append(len(output)))
-    scores_of(model, "bert", PAIRS)
-    assert rows == [int(tokens_of("bert", PAIRS).lengths.sum()), len(PAIRS)]
 
 
 def test_every_path_gives_the_same_scores_and_the_plainer_ones_work_on_more_rows(monkeypatch):

@@ -138,21 +138,6 @@ def test_which_processors_it_is_for(monkeypatch, said, capability, expected):
 
 
 @needs_onednn
-def test_a_model_uses_it_and_gives_the_same_scores(calls, monkeypatch):
-    from small_models import fitted
-
-    model, pairs = fitted(), [("one two", "three"), ("four", "five six seven")] * 9
-    found = model.predict(pairs)
-    assert calls
-    assert {shape[0] % 64 for shape in calls} == {0}
-    monkeypatch.setattr(products, "has_faster_product", lambda: False)
-    before = len(calls)
-    plain = model.predict(pairs)
-    assert len(calls) == before
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(plain), rtol=0, atol=1e-6)
-
-
-@needs_onednn
 def test_rows_that_fill_up_a_packed_batch_change_no_score_and_no_gradient(calls, monkeypatch):
     from small_models import PACKED, classifier, padding, tokens_of
 
@@ -170,4 +155,4 @@ def test_rows_that_fill_up_a_packed_batch_change_no_score_and_no_gradient(calls,
             gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
             found.append((scores.detach(), {name: g.clone() for name, g in gradients.items()}))
         torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
-    assert calls
+    assert calls[0] == (64, 32)  # the tokens of the three pairs, filled up, and H
