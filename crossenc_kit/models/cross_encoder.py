@@ -85,14 +85,9 @@ class CrossEncoder:
         backend: str | None = None,
         **old: Any,
     ):
-        given: dict[str, Any] = {
-            "model_name_or_path": model_name_or_path,
-            "model_kwargs": model_kwargs,
-            "tokenizer_kwargs": tokenizer_kwargs,
-            "config_kwargs": config_kwargs,
-            "cache_folder": cache_folder,
-            "activation_fn": activation_fn,
-        }
+        given: dict[str, Any] = {"model_name_or_path": model_name_or_path, "model_kwargs": model_kwargs}
+        given |= {"tokenizer_kwargs": tokenizer_kwargs, "config_kwargs": config_kwargs}
+        given |= {"cache_folder": cache_folder, "activation_fn": activation_fn}
         given = merge_spellings(given, old)
         if given["model_name_or_path"] is None:
             raise TypeError("CrossEncoder needs a model: a folder, a hub name, 'minilm' or 'tiny'")
@@ -106,8 +101,9 @@ class CrossEncoder:
             token=token,
         ).without_network()
         num_labels = len(label_names) if num_labels is None and label_names else num_labels
-        asked = {"num_labels": num_labels, "classifier_dropout": classifier_dropout}
-        changes = {**(given["config_kwargs"] or {}), **{k: v for k, v in asked.items() if v is not None}}
+        changes = dict(given["config_kwargs"] or {})
+        for name, value in (("num_labels", num_labels), ("classifier_dropout", classifier_dropout)):
+            changes |= {} if value is None else {name: value}
         self.folder = backbone.folder
         loaded = load_classifier(backbone, changes, given["model_kwargs"] or {}, seed, backend)
         self.model, self.new_head, self.backend = loaded

@@ -74,28 +74,14 @@ def best_device(backend: str) -> str:
 
 def check_device(backend: str, device: Any) -> None:
     """Raise `ValueError` if a backend does not run on a device, or there is no such device."""
+    import torch
+
     if backend != "torch" and str(device).partition(":")[0] != "cpu":
         raise ValueError(
             f"backend={backend!r} runs on the CPU, not on {device}; on a GPU use backend='torch', "
             "perhaps with model_kwargs={'dtype': 'bfloat16'}"
         )
-    if not _is_there(device):
-        raise ValueError(f"this machine has no device {str(device)!r}; choose from {', '.join(_devices())}")
-
-
-def _is_there(device: Any) -> bool:
-    import torch
-
     try:
-        known = torch.device(device)
-    except RuntimeError:
-        return False
-    return known.type not in ("cuda", "mps") or f"{known.type}:{known.index or 0}" in _devices()
-
-
-def _devices() -> list[str]:
-    """List the CPU and the GPUs of this machine."""
-    import torch
-
-    found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    return [*found, "mps:0"] if torch.backends.mps.is_available() else found
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError: torch was built without it
+        raise ValueError(f"this machine has no device {str(device)!r}: {error}") from error

@@ -217,10 +217,7 @@ def _load_export(
 def _exported_config(backbone: Backbone, changes: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(backbone.folder, **backbone.hub)
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{backbone.folder!r} has no {CONFIG} that loads: {error}") from error
+    config = AutoConfig.from_pretrained(backbone.folder, **backbone.hub)
     asked = changes.get("num_labels", config.num_labels)
     if asked != config.num_labels:
         raise ValueError(

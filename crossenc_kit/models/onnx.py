@@ -44,6 +44,7 @@ class OnnxClassifier(nn.Module):
     does not depend on the rest. The session has one thread: `predict` runs one batch per core.
     """
 
+    device, dtype = torch.device("cpu"), torch.float32
     sha256: Tensor  # (32,) of the file, so that two models can be told apart by their buffers
 
     def __init__(self, path: str | os.PathLike, config: Any, provider: str = "CPUExecutionProvider"):
@@ -80,14 +81,6 @@ class OnnxClassifier(nn.Module):
             fields = {name: batch[name][rows][real].view(-1, size).numpy() for name in self.wanted}  # (B', size)
             logits[rows] = torch.from_numpy(self.session.run(["logits"], fields)[0])
         return SimpleNamespace(logits=logits)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32
 
 
 def open_session(path: Path, provider: str = "CPUExecutionProvider") -> Any:

@@ -141,7 +141,7 @@ def tokenize(
     ids, starts = _token_ids(tokenizer, list(numbers))
     sizes = np.diff(starts)  # (U,)
     full = np.stack([sizes[left_of], sizes[right_of]], axis=1)  # (N, 2)
-    refused = np.flatnonzero(without_room(full, room)) if truncation == "only_second" else ()
+    refused = np.flatnonzero(without_room(full, room) & (truncation == "only_second"))
     if len(refused):
         raise DataError(
             f"row {refused[0]}: the first text has {full[refused[0], 0]} tokens, but max_length={max_length} "

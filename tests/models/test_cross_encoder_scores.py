@@ -160,6 +160,6 @@ def test_batches_are_counted_in_tokens_and_capped_by_batch_size(model, batches):
 
 def test_a_device_that_is_not_there(model):
     for device in ("nope", "cuda:99", torch.device("cuda:99")):
-        with pytest.raises(ValueError, match=f"this machine has no device '{device}'; choose from cpu"):
+        with pytest.raises(ValueError, match=f"this machine has no device '{device}': "):
             model.to(device)
     assert str(model.to("cpu").device) == "cpu"
