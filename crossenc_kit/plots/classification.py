@@ -13,7 +13,19 @@ import numpy as np
 
 from crossenc_kit.evaluation.calibration import expected_calibration_error, reliability_curve
 from crossenc_kit.evaluation.metrics import average_precision, bootstrap_interval, precision_recall_curve
-from crossenc_kit.plots.figures import BLUE, GREY, INK, PALE, STYLES, drawing, label_axes, one_line, safe
+from crossenc_kit.plots.figures import (
+    BLUE,
+    GREY,
+    INK,
+    PALE,
+    STYLES,
+    drawing,
+    few,
+    label_axes,
+    line_style,
+    one_line,
+    safe,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +82,7 @@ def reliability(reports: Mapping[str, Any], *, bins: int = 15, title: str = "Rel
 
     Raises `ValueError` for `(N,)` beside `(N, C)`, which are different quantities.
     """
-    systems = {name: _probabilities_and_labels(report) for name, report in _few(reports, "systems").items()}
+    systems = {name: _probabilities_and_labels(report) for name, report in few(reports).items()}
     kinds = {probabilities.ndim for probabilities, _ in systems.values()}
     if len(kinds) > 1:
         raise ValueError("some systems give (N,) and some (N, C) probabilities; draw them in two figures")
@@ -79,31 +91,20 @@ def reliability(reports: Mapping[str, Any], *, bins: int = 15, title: str = "Rel
     panels = [["curve"], ["count"]]
     figure, axes = drawing(title, facts, panels, height=4.6, height_ratios=[3, 1], sharex=True)
     axes["curve"].plot([0, 1], [0, 1], color=GREY, linewidth=0.8, marker="", label="as sure as right")
-    for (name, system), style in zip(systems.items(), STYLES, strict=False):
-        _draw_reliability(axes, *system, bins, style, f"{safe(name, 30)}, ECE {errors[name]:.3f}")
+    for (name, (probabilities, labels)), style in zip(systems.items(), STYLES, strict=False):
+        look, label = line_style(style), f"{safe(name, 30)}, ECE {errors[name]:.3f}"
+        confidence, frequency, _ = reliability_curve(probabilities, labels, bins)
+        axes["curve"].plot(confidence, frequency, **look, marker=style["marker"], markersize=5, label=label)
+        sure = probabilities if probabilities.ndim == 1 else probabilities.max(axis=1)
+        place = np.searchsorted(np.arange(1, bins) / bins, sure)  # the bins of the curve
+        share = 100 * np.bincount(place, minlength=bins) / len(sure)
+        axes["count"].stairs(share, np.linspace(0, 1, bins + 1), **look)
     axes["curve"].legend(frameon=False, fontsize=8)
     of_one = kinds == {1}
     label_axes(axes["curve"], "", "frequency of class 1" if of_one else "share that is right")
     label_axes(axes["count"], "probability of class 1" if of_one else "confidence (probability)", "pairs (%)")
     axes["count"].set_xlim(0, 1)
     return figure
-
-
-def _draw_reliability(
-    axes: Mapping[str, Axes],
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    bins: int,
-    style: Mapping[str, str],
-    name: str,
-) -> None:
-    confidence, frequency, _ = reliability_curve(probabilities, labels, bins)
-    look: dict[str, Any] = {"color": style["color"], "linestyle": style["linestyle"]}
-    axes["curve"].plot(confidence, frequency, **look, marker=style["marker"], markersize=5, label=name)
-    sure = probabilities if probabilities.ndim == 1 else probabilities.max(axis=1)
-    place = np.searchsorted(np.arange(1, bins) / bins, sure)  # the bins of the curve
-    share = 100 * np.bincount(place, minlength=bins) / len(sure)
-    axes["count"].stairs(share, np.linspace(0, 1, bins + 1), **look)
 
 
 def _probabilities_and_labels(report: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -120,21 +121,24 @@ def precision_recall(reports: Any, *, title: str = "Precision against recall") -
     reports: name -> report with one score per pair, for up to four systems; or one report, in which
         each of up to four classes is drawn against the others
     """
-    named: Mapping[str, Any] = _few(reports if isinstance(reports, Mapping) else {reports.name: reports}, "systems")
-    curves: dict[str, tuple[np.ndarray, np.ndarray, Any]] = {}
-    for name, report in named.items():
-        if report.probabilities.ndim == 1:
-            curves[name] = (report.probabilities, report.labels, report.threshold)
-        elif isinstance(reports, Mapping):
-            raise ValueError(f"{name!r} has several classes; draw its report alone, precision_recall(report)")
-        else:
-            curves.update(_one_against_rest(report))
+    if isinstance(reports, Mapping):
+        curves = {name: (r.probabilities, r.labels, r.threshold) for name, r in reports.items()}
+    elif reports.probabilities.ndim == 1:
+        curves = {reports.name: (reports.probabilities, reports.labels, reports.threshold)}
+    else:
+        curves = _one_against_rest(reports)
+    few(curves, "curves")
     averages = {name: average_precision(scores, labels) for name, (scores, labels, _) in curves.items()}
     facts = "; ".join(f"{name}: average precision {average:.3f}" for name, average in averages.items())
     figure, axes = drawing(title, facts, height=4.0)
     ax = axes["all"]
     for (name, (scores, labels, cut)), style in zip(curves.items(), STYLES, strict=False):
-        _draw_steps(ax, scores, labels, cut, style, f"{safe(name, 30)}, AP {averages[name]:.3f}")
+        label = f"{safe(name, 30)}, AP {averages[name]:.3f}"
+        precision, recall, thresholds = precision_recall_curve(scores, labels)
+        ax.plot(recall, precision, **line_style(style), drawstyle="steps-post", label=label)
+        if cut is not None:
+            at = int(np.searchsorted(thresholds, cut, side="right"))  # the first point above the cut
+            ax.plot(recall[at], precision[at], style["marker"], color=style["color"], markersize=8)
     for share in {float(labels.mean()) for _, labels, _ in curves.values()}:
         ax.axhline(share, color=GREY, linestyle=(0, (1, 3)), linewidth=1)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.04))
@@ -145,7 +149,7 @@ def precision_recall(reports: Any, *, title: str = "Precision against recall") -
     return figure
 
 
-def _one_against_rest(report: Any) -> Mapping[str, tuple[np.ndarray, np.ndarray, None]]:
+def _one_against_rest(report: Any) -> dict[str, tuple[np.ndarray, np.ndarray, Any]]:
     """Map each class to its probabilities, to whether it is the label, and to no threshold.
 
     Classes of no pair or of all pairs have no curve and are left out.
@@ -155,18 +159,7 @@ def _one_against_rest(report: Any) -> Mapping[str, tuple[np.ndarray, np.ndarray,
         own = (report.labels == index).astype(int)
         if 0 < own.sum() < len(own):
             curves[name] = (report.probabilities[:, index], own, None)
-    return _few(curves, "classes that some pairs have and some have not")
-
-
-def _draw_steps(
-    ax: Axes, scores: np.ndarray, labels: np.ndarray, cut: Any, style: Mapping[str, str], name: str
-) -> None:
-    precision, recall, thresholds = precision_recall_curve(scores, labels)
-    look: dict[str, Any] = {"color": style["color"], "linestyle": style["linestyle"]}
-    ax.plot(recall, precision, **look, drawstyle="steps-post", label=name)
-    if cut is not None:
-        at = int(np.searchsorted(thresholds, cut, side="right"))  # the first point above the cut
-        ax.plot(recall[at], precision[at], style["marker"], color=style["color"], markersize=8)
+    return curves
 
 
 def compare_by_tag(
@@ -177,7 +170,6 @@ def compare_by_tag(
     *,
     title: str = "Accuracy by tag",
     resamples: int = 1000,
-    seed: int = 0,
 ) -> Figure:
     """Draw the accuracy of two reports on the same pairs, side by side for each tag.
 
@@ -187,17 +179,14 @@ def compare_by_tag(
 
     Raises `ValueError` if reports and tags are not of the same pairs.
     """
-    if not len(tags) == ours.count == theirs.count or not np.array_equal(ours.labels, theirs.labels):
-        raise ValueError(
-            f"{ours.count} and {theirs.count} pairs and {len(tags)} tags; expected two reports of the same pairs"
-        )
-    if not len(tags):
-        raise ValueError("there are no pairs to draw")
+    if not np.array_equal(ours.labels, theirs.labels) or len(tags) != ours.count:
+        counts = f"{ours.count} and {theirs.count} pairs and {len(tags)} tags"
+        raise ValueError(f"{counts}; expected two reports of the same pairs, and one tag per pair")
     column = np.array([str(tag) for tag in tags], dtype=object)
     counts = Counter(column)
     order = sorted(counts, key=lambda tag: (-counts[tag], tag))
     rows = [column == tag for tag in order]
-    measured = [_accuracies(report, rows, resamples, seed) for report in (ours, theirs)]
+    measured = [_accuracies(report, rows, resamples) for report in (ours, theirs)]
     facts = "; ".join(
         f"{tag}: {names[0]} {a:.3f}, {names[1]} {b:.3f}"
         for tag, a, b in zip(order, measured[0][0], measured[1][0], strict=True)
@@ -214,10 +203,10 @@ def compare_by_tag(
     return figure
 
 
-def _accuracies(report: Any, parts: Sequence[np.ndarray], resamples: int, seed: int) -> np.ndarray:
+def _accuracies(report: Any, parts: Sequence[np.ndarray], resamples: int) -> np.ndarray:
     """Measure accuracy in each of P parts of the pairs: value, low and high end, `(3, P)`."""
     right = np.asarray(report.predicted == report.labels, float)
-    ends = [bootstrap_interval(np.mean, right[part], resamples=resamples, seed=seed) for part in parts]
+    ends = [bootstrap_interval(np.mean, right[part], resamples=resamples) for part in parts]
     return np.array([(right[part].mean(), *end) for part, end in zip(parts, ends, strict=True)]).T
 
 
@@ -228,9 +217,3 @@ def _draw_accuracies(ax: Axes, places: np.ndarray, measured: np.ndarray, name: s
     for place, (value, _, high) in zip(places, measured.T, strict=True):
         end = (max(high, value), place)
         ax.annotate(f"{value:.2f}", end, (4, 0), textcoords="offset points", va="center", fontsize=7)
-
-
-def _few(systems: Mapping[str, Any], what: str) -> Mapping[str, Any]:
-    if not 1 <= len(systems) <= len(STYLES):
-        raise ValueError(f"expected 1 to {len(STYLES)} {what}, which can be told apart; got {len(systems)}")
-    return systems

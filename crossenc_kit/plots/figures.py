@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,18 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
     """Name both axes; a unit goes in parentheses."""
     ax.set_xlabel("\n".join(safe(line, 80) for line in x.split("\n")), fontsize=9)
     ax.set_ylabel("\n".join(safe(line, 60) for line in y.split("\n")), fontsize=9)
+
+
+def few(systems: Mapping[str, Any], what: str = "systems") -> Mapping[str, Any]:
+    """Return the systems; `ValueError` for none, and for more than there are styles to tell apart."""
+    if not 1 <= len(systems) <= len(STYLES):
+        raise ValueError(f"expected 1 to {len(STYLES)} {what}, which can be told apart; got {len(systems)}")
+    return systems
+
+
+def line_style(style: Mapping[str, str]) -> dict[str, Any]:
+    """Return colour and dash of an entry of `STYLES`, as arguments for matplotlib."""
+    return {"color": style["color"], "linestyle": style["linestyle"]}
 
 
 def one_line(text: str, width: int) -> str:

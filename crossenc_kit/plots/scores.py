@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossenc_kit.plots.figures import BLUE, GREY, INK, PALE, STYLES, drawing, label_axes, one_line, safe
+from crossenc_kit.plots.figures import BLUE, GREY, INK, PALE, STYLES, drawing, few, label_axes, one_line, safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from crossenc_kit.evaluation.similarity import CorrelationReport
 
 CORRELATIONS = ("pearson", "spearman")
-MOST = 24  # systems whose names there is room for
 NAME = 28  # characters of a name that are drawn
 # Points (1/72 inch) that a name may be moved up or down from its point, the smallest move first.
 SHIFTS = [sign * step for step in range(8, 200, 11) for sign in (1, -1)]
 
 
-def predicted_against_gold(report: CorrelationReport, *, seed: int = 0) -> Figure:
+def predicted_against_gold(report: CorrelationReport) -> Figure:
     """Draw predicted scores against gold labels, jittered, with the mean score of each label bin."""
     labels, scores = np.asarray(report.labels, float), np.asarray(report.scores, float)
     said = [_with_interval(name.title(), getattr(report, name), report.intervals.get(name)) for name in CORRELATIONS]
@@ -41,7 +40,7 @@ def predicted_against_gold(report: CorrelationReport, *, seed: int = 0) -> Figur
     ax = axes["all"]
     ax.set_title(safe(facts + (" (95 % intervals)" if report.intervals else ""), 110), fontsize=9)
     span = float(np.ptp(labels)) or 1.0
-    jitter = np.random.default_rng(seed).uniform(-0.012, 0.012, len(labels)) * span
+    jitter = np.random.default_rng(0).uniform(-0.012, 0.012, len(labels)) * span
     ax.scatter(labels + jitter, scores, s=9, color=GREY, alpha=0.45, linewidths=0, label="one pair")
     ax.plot(gold, mean, color=INK, marker="s", markersize=5, label="mean score of the labels nearby")
     ends = [min(labels.min(), 0.0), labels.max()]
@@ -58,8 +57,6 @@ def residuals_by_length(report: CorrelationReport, lengths: ArrayLike) -> Figure
     """
     length = np.asarray(lengths)
     residual = np.asarray(report.scores, float) - np.asarray(report.labels, float)
-    if length.shape != residual.shape:
-        raise ValueError(f"{length.size} lengths for {residual.size} scores; give one length a pair")
     bins = _bins(length, 8)
     low, middle, high = np.array([np.quantile(residual[rows], (0.25, 0.5, 0.75)) for rows in bins]).T
     centre = np.array([np.median(length[rows]) for rows in bins])
@@ -75,21 +72,15 @@ def residuals_by_length(report: CorrelationReport, lengths: ArrayLike) -> Figure
     return figure
 
 
-def score_histograms(
-    groups: Mapping[str, ArrayLike], *, title: str = "Scores", xlabel: str = "score", bins: int = 25
-) -> Figure:
+def score_histograms(groups: Mapping[str, ArrayLike], *, title: str = "Scores", xlabel: str = "score") -> Figure:
     """Draw the distribution of each group's scores as an outline, in percent of its own pairs.
 
     Raises `ValueError` for more than four groups, whose outlines could not be told apart.
     """
-    arrays = {name: np.asarray(values, float) for name, values in groups.items()}
-    if not 1 <= len(arrays) <= len(STYLES) or not all(a.size for a in arrays.values()):
-        raise ValueError(
-            f"expected 1 to {len(STYLES)} groups, none empty; got sizes {[a.size for a in arrays.values()]}"
-        )
+    arrays = {name: np.asarray(values, float) for name, values in few(groups, "groups").items()}
     facts = "; ".join(f"{name}: median {np.median(a):.3f}, {a.size:,} pairs" for name, a in arrays.items())
     figure, axes = drawing(title, facts)
-    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins)
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), 25)
     for (name, values), style in zip(arrays.items(), STYLES, strict=False):
         share = 100 * np.histogram(values, edges)[0] / values.size
         look: dict[str, Any] = {"edgecolor": style["color"], "linestyle": style["linestyle"]}
@@ -111,7 +102,7 @@ def label_histogram(
 
     names: of the classes 0, 1, ..., if the labels are classes
     """
-    labels = _filled(labels, "labels")
+    labels = np.asarray(labels)
     values, counts = np.unique(labels, return_counts=True)
     words = [names[int(value)] if names else f"{value:g}" for value in values]
     most = int(counts.argmax())
@@ -132,7 +123,7 @@ def length_histogram(
     lengths: ArrayLike, max_length: int | None = None, *, title: str = "Length of the pairs"
 ) -> Figure:
     """Draw how long the pairs are in tokens, and the share that `max_length` would cut."""
-    lengths = _filled(lengths, "lengths")
+    lengths = np.asarray(lengths)
     longest, limit = int(lengths.max()), max_length or 0
     facts = f"{lengths.size:,} pairs, median {np.median(lengths):g} tokens, longest {longest:,} tokens"
     cut = lengths[lengths > limit] if limit else lengths[:0]
@@ -168,8 +159,6 @@ def bars_with_intervals(
     intervals: the ends of the whiskers; some names may be missing
     counts: pairs behind a value, written after its name; some names may be missing
     """
-    if not values:
-        raise ValueError("no values to draw")
     intervals, counts = intervals or {}, counts or {}
     facts = "; ".join(_with_interval(name, value, intervals.get(name)) for name, value in values.items())
     figure, axes = drawing(title, facts, height=min(8.0, 1.3 + 0.3 * len(values)))
@@ -193,13 +182,6 @@ def bars_with_intervals(
         ax, xlabel + (" (whiskers: 95 % interval)" if intervals else ""), ylabel + (" (pairs)" if counts else "")
     )
     return figure
-
-
-def _filled(values: ArrayLike, what: str) -> np.ndarray:
-    array = np.asarray(values)
-    if not array.size:
-        raise ValueError(f"there are no {what} to draw")
-    return array
 
 
 def _with_interval(name: str, value: float, interval: tuple[float, float] | None) -> str:
@@ -254,19 +236,21 @@ def tradeoff(
     groups: name -> one of at most four kinds, each with its own marker
     more_is_better: the first number is a speed (pairs/s), not a cost (ms per query)
 
-    Raises `ValueError` for a cost that is not above 0 and a name that is not a system.
+    Raises `ValueError` for a cost that is not above 0.
     """
-    points = _checked(systems, {"intervals": intervals, "spreads": spreads, "groups": groups})
-    kinds = list(dict.fromkeys((groups or {}).get(name, "other") for name in points)) if groups else [""]
-    if len(kinds) > len(STYLES):
-        raise ValueError(f"expected at most {len(STYLES)} groups, got {', '.join(kinds)}")
+    points = {name: (float(at), float(value)) for name, (at, value) in systems.items()}
+    wrong = [name for name, (at, _) in points.items() if not 0 < at < math.inf]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} costs {points[wrong[0]][0]}; expected a finite number above 0")
+    kind_of = {name: (groups or {}).get(name, "other" if groups else "") for name in points}
+    kinds = list(few(dict.fromkeys(kind_of.values()), "groups"))
     best = frontier(points, more_is_better=more_is_better)
     said = [f"{name} {value:.3f} at {at:,.4g} {cost}" for name, (at, value) in points.items()]
     facts = "; ".join(said) + f"; not beaten: {', '.join(best)}"
     figure, axes = drawing(title or f"{quality} against {cost}", facts, height=4.4)
     ax = axes["all"]
     for kind, style in zip(kinds, STYLES, strict=False):
-        own = [points[name] for name in points if not groups or groups.get(name, "other") == kind]
+        own = [points[name] for name in points if kind_of[name] == kind]
         look: dict[str, Any] = {"color": style["color"], "marker": style["marker"], "label": safe(kind, 30)}
         ax.plot(*zip(*own, strict=True), linestyle="none", markersize=6, zorder=3, **look)
     for name, ends in (intervals or {}).items():
@@ -279,26 +263,12 @@ def tradeoff(
     ax.margins(y=0.16)
     if groups:
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
-    whiskers = (["95 % interval"] if intervals else []) + (["least to most"] if spreads else [])
+    whiskers = ", ".join(["95 % interval"] * bool(intervals) + ["least to most"] * bool(spreads))
     better = f"{'more' if more_is_better else 'less'} is better"
-    notes = "; ".join([*([f"whiskers: {', '.join(whiskers)}"] if whiskers else []), "dotted: none is better"])
+    notes = (f"whiskers: {whiskers}; " if whiskers else "") + "dotted: none is better"
     label_axes(ax, f"{one_line(cost, 30)} ({better})\n{notes}", quality)
     _name_points(figure, ax, points)
     return figure
-
-
-def _checked(systems: Any, others: Mapping[str, Mapping[str, Any] | None]) -> dict[str, tuple[float, float]]:
-    if not 1 <= len(systems) <= MOST:
-        raise ValueError(f"expected 1 to {MOST} systems, got {len(systems)}")
-    for name, (cost, quality) in systems.items():
-        if not (0 < cost < math.inf and math.isfinite(quality)):
-            wanted = "expected a cost above 0 and a quality, both finite"
-            raise ValueError(f"{name!r} is {(cost, quality)}; {wanted}")
-    for what, given in others.items():
-        if unknown := sorted(set(given or ()) - set(systems)):
-            known = f"which is no system; they are {', '.join(systems)}"
-            raise ValueError(f"{what} names {unknown[0]!r}, {known}")
-    return {name: (float(cost), float(quality)) for name, (cost, quality) in systems.items()}
 
 
 def _logarithmic(ax: Axes, costs: list[float]) -> None:

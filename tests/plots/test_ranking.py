@@ -4,7 +4,6 @@ import warnings
 from io import BytesIO
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -122,16 +121,8 @@ class TestRankChanges:
         assert [ax.get_title() for ax in rank_changes(qrels, run, run).axes] == [f"q{i}" for i in range(5, 11)]
 
     def test_what_cannot_be_drawn(self):
-        with pytest.raises(
-            ValueError, match=r"^expected 1 to 9 queries with a relevant document in either run; got 0$"
-        ):
+        with pytest.raises(ValueError, match=r"^no query has a relevant document in either run$"):
             rank_changes(QRELS, BEFORE, AFTER, relevant_from=2)
-        with pytest.raises(ValueError, match=r"^query 'z' is not in the qrels$"):
-            rank_changes(QRELS, BEFORE, AFTER, query_ids=["z"])
-        qrels = {f"q{i}": {"x": 1} for i in range(10)}
-        run = {query: {"x": 1.0} for query in qrels}
-        with pytest.raises(ValueError, match="got 10"):
-            rank_changes(qrels, run, run, query_ids=list(qrels))
 
 
 class TestSystems:
@@ -148,12 +139,6 @@ class TestSystems:
         assert drawn(ax) == ["0.833", "0.833"]
         assert "model 0.833, ceiling 1.000" in alt_text(figure)
         assert alt_text(systems(reports)).startswith("nDCG@10 of 2 systems. BM25 0.")
-
-    def test_what_cannot_be_drawn(self):
-        with pytest.raises(ValueError, match="expected 1 to 40 systems, got 0"):
-            systems({})
-        with pytest.raises(ValueError, match=r"^the report of 'b' has no 'mrr@5'; it has ndcg@10, mrr@10"):
-            systems({"a": a_report(BEFORE, k=5), "b": a_report(BEFORE)}, metric="mrr@5")
 
 
 class TestQualityAgainstCost:
@@ -187,19 +172,10 @@ class TestQualityAgainstCost:
         assert (one.get_xdata().tolist(), one.get_ydata().tolist()) == ([2, 3], [0.4, 0.6])
         assert (other.get_xdata().tolist(), list(whisker.get_ydata())) == ([1], [0.4, 0.7])
 
-    @pytest.mark.parametrize(
-        ("curves", "options", "message"),
-        [
-            ([], {}, "expected 1 to 4 systems, each with points; got 1"),
-            ({str(i): POINTS for i in range(5)}, {}, "got 5"),
-            (POINTS, {"cost": "money"}, "cost must be one of depth, pairs, seconds; got 'money'"),
-            (POINTS, {"metric": "mrr@10"}, r"^the point at depth 0 has no 'mrr@10'; it has ndcg@10$"),
-            ([(1, 2)], {}, r"^a point is \(depth, cost, value\) or \(depth, cost, value, low, high\); got \(1, 2\)"),
-        ],
-    )
-    def test_what_cannot_be_drawn(self, curves, options, message):
-        with pytest.raises(ValueError, match=message):
-            quality_against_cost(curves, **options)
+    @pytest.mark.parametrize(("count", "got"), [(0, 0), (5, 5)])
+    def test_systems_that_cannot_be_told_apart(self, count, got):
+        with pytest.raises(ValueError, match=f"expected 1 to 4 systems, which can be told apart; got {got}"):
+            quality_against_cost({str(i): POINTS for i in range(count)})
 
 
 class TestDotsBySeed:
@@ -216,13 +192,6 @@ class TestDotsBySeed:
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert legend == ["one seed", "mean", "BM25 0.200"]
         assert "low mean 0.450, 0.400 to 0.500 over 2 seeds" in alt_text(figure)
-
-    def test_what_cannot_be_drawn(self):
-        with pytest.raises(ValueError, match="expected 1 to 40 systems, got 0"):
-            dots_by_seed({})
-        for values in ([], [np.nan], 0.5):
-            with pytest.raises(ValueError, match=r"^'a' has the values .*; expected one finite number per seed$"):
-                dots_by_seed({"a": values})
 
 
 @EACH
