@@ -112,8 +112,8 @@ def flush(path: Path) -> None:
 
 def explained(error: OSError, what: str) -> OSError:
     """Return the same error with a message that says what failed and what to do."""
-    hints = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space"}
-    hint = hints.get(error.errno or 0, "make the folder writable")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space" if full else "make the folder writable"
     reason = error.strerror or error
     return OSError(error.errno, f"{what} ({reason}); {hint} or choose another, and run it again")
 
@@ -172,8 +172,13 @@ def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
         partial.rename(target)
         return
     for old in target.iterdir():
-        if not (partial / old.name).exists() and not any(fnmatch(old.name, own) for own in owned):
-            _copy(old, partial / old.name)
+        new = partial / old.name
+        if new.exists() or any(fnmatch(old.name, own) for own in owned):
+            continue
+        if old.is_dir() and not old.is_symlink():
+            shutil.copytree(old, new, symlinks=True)
+        else:
+            shutil.copy2(old, new, follow_symlinks=False)
     retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     target.rename(retired / target.name)
     try:
@@ -183,14 +188,6 @@ def _swap(partial: Path, target: Path, owned: Sequence[str]) -> None:
         retired.rmdir()
         raise
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _copy(old: Path, new: Path) -> None:
-    """Copy a file or a folder; a link stays a link."""
-    if old.is_dir() and not old.is_symlink():
-        shutil.copytree(old, new, symlinks=True)
-    else:
-        shutil.copy2(old, new, follow_symlinks=False)
 
 
 # --- JSON and hashes ------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from typing import Any
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.files import plain, write_json
 
-STATUSES = ("running", "finished", "stopped", "failed")
 LOCK, HOLDER = ".lock", ".pid"  # the locked file, and the process id of whoever locked it
 ABSENT = "(absent)"
 
@@ -64,21 +63,16 @@ def _holder(folder: Path) -> str:
 
 
 def write_status(folder: str | os.PathLike, status: str, **more: Any) -> Path:
-    """Write `<folder>/status.json` in one move: `status` is running, finished, stopped or failed."""
-    if status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(STATUSES)}; got {status!r}")
+    """Write `<folder>/status.json` in one move; status: running, finished, stopped or failed."""
     path = Path(folder) / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_json(path, {"status": status, **more})
 
 
 def read_status(folder: str | os.PathLike) -> dict[str, Any] | None:
-    """Read what `write_status` last wrote in this folder, or None; `CheckpointError` if it is not JSON."""
+    """Read what `write_status` last wrote in this folder; None if it wrote nothing."""
     path = Path(folder) / "status.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except ValueError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete it") from None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 @dataclass

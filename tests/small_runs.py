@@ -1,21 +1,28 @@
-"""Small training runs: data, a model, an evaluator, and what two runs are compared by."""
+"""Small training runs: data, a model, an evaluator, interruptions, and what two runs are compared by."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import signal
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import safetensors.torch
 import torch
 
 from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, loss_with, read_sts, train
+from crossenc_kit.history import History
+from crossenc_kit.jobs import read_status
 from crossenc_kit.training import TrainingResult
-from crossenc_kit.training.checkpoint import optimizer_state
+from crossenc_kit.training.checkpoint import newest, optimizer_state, save
 from crossenc_kit.training.optimization import adamw
 
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -100,6 +107,11 @@ def without_seconds(history: Any) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
 def digest(tensors: dict[str, torch.Tensor]) -> str:
     """sha256 of names and bits: unlike `==`, it tells 0.0 from -0.0."""
     found = hashlib.sha256()
@@ -152,3 +164,88 @@ SCENES: dict[str, dict[str, Any]] = {
     },
 }
 LONG = TrainingConfig(batch_size=8, epochs=15, token_budget=60, learning_rate=1e-3)  # 45 steps
+
+# --- runs that are interrupted and go on ------------------------------------------------------------
+
+# 5 steps an epoch, the last of them short; several micro-batches a step; dropout on.
+CONFIG = TrainingConfig(batch_size=5, epochs=3, learning_rate=1e-3, token_budget=70, save_steps=3)
+CONFIG = replace(CONFIG, evaluation_steps=2, metric="wave", patience=8)  # 8 evaluations: never out of patience
+
+
+def go(folder, *, resume=False, on_row=None, evaluator=up_and_down, **changes):
+    return run(CONFIG, evaluator=evaluator, on_row=on_row, output_dir=folder, resume=resume, **changes)
+
+
+def at_step(step, what):
+    """An `on_row` that does something after that optimizer step."""
+
+    def on_row(row):
+        if row["step"] == step and "loss" in row:
+            what()
+
+    return on_row
+
+
+def ask_to_stop():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def break_off():
+    raise ZeroDivisionError("broken off")
+
+
+def interrupted(folder, step, what=break_off, **changes):
+    """Begin a run in the folder and end it after `step`."""
+    if what is ask_to_stop:
+        assert go(folder, on_row=at_step(step, what), **changes).result.status == "stopped"
+        return
+    with pytest.raises(ZeroDivisionError):
+        go(folder, on_row=at_step(step, what), **changes)
+
+
+def folder_digests(folder):
+    return {name: digest(safetensors.torch.load_file(folder / name / "model.safetensors")) for name in ("best", "last")}
+
+
+def whole_run(folder):
+    """The run that nothing interrupts, and its folder."""
+    outcome = go(folder)
+    assert (outcome.result.status, outcome.result.steps) == ("finished", 15)
+    assert 0 < outcome.result.best_step < 15
+    return outcome, folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_as_whole(outcome, folder, whole):
+    assert outcome.digests() == whole[0].digests()
+    assert folder_digests(folder) == folder_digests(whole[1])
+    rows = without_seconds(History.load(folder / "history.jsonl"))
+    assert rows == without_seconds(History.load(whole[1] / "history.jsonl"))
+    assert read_status(folder)["status"] == "finished"
+
+
+# --- checkpoints that say which version they are ------------------------------------------------------
+
+
+def saved(folder: Path, step: int, version: float, **options: Any) -> Path:
+    """A small checkpoint whose every part says which version it is."""
+    model = {"weight": torch.full((3, 2), version), "bias": torch.full((2,), version)}
+    optimizer = {"weight.step": torch.tensor(version)}
+    return save(folder, step, {"model": model, "optimizer": optimizer}, {"version": version}, **options)
+
+
+def whole_version(folder: Path) -> float | None:
+    """The version of the newest checkpoint, all of whose parts must agree; a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = newest(folder)
+    if found is None:
+        return None
+    version = found.state["version"]
+    assert torch.equal(found.tensors("model")["weight"], torch.full((3, 2), version))
+    assert torch.equal(found.tensors("model")["bias"], torch.full((2,), version))
+    assert torch.equal(found.tensors("optimizer")["weight.step"], torch.tensor(version))
+    return version

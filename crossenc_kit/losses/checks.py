@@ -26,106 +26,84 @@ def check_labels(loss: Loss, data: Pairs, num_labels: int) -> None:
     if data.labels.ndim == 1 and num_labels > 1 and (loss.classes or own):
         _check_classes(data, name, num_labels)
         return
-    if loss.classes and num_labels == 1:
-        raise DataError(f"{name} needs one score a class: build the model with num_labels=2 or more, or use 'bce'")
     _check_values(loss, data, name, num_labels)
     if name == "multiple_negatives":
         _check_positives(data, name)
 
 
 def _check_kind(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
-    """Pairs or lists, one score or several: what the loss takes must be what data and model have."""
-    if name == "class_kl_divergence" and num_labels == 1:
+    """Check pairs against lists, and one score against several."""
+    if num_labels == 1 and (loss.classes or name == "class_kl_divergence"):
         raise DataError(
-            f"{name} compares distributions over classes, and this model has one score a pair: use 'mse' for a "
-            "teacher's raw scores, 'bce' for its probabilities, or 'kl_divergence' for lists of candidates"
+            f"{name} needs one score per class: build the model with num_labels=2 or more, or use "
+            "'bce', 'mse' or, on lists of candidates, 'kl_divergence'"
         )
-    if name == "kl_divergence" and data.is_pointwise and num_labels > 1:
-        raise DataError(
-            f"{name} is over the candidates of a list, and every row is a single pair: over a teacher's classes it is "
-            "'class_kl_divergence'"
-        )
-    if loss.takes_lists(data) and num_labels != 1:
-        raise DataError(f"groups of candidates need one score a pair, this model has num_labels={num_labels}")
     if loss.groups and data.is_pointwise and not loss.in_batch:
         raise DataError(
-            f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a list of "
-            "documents and a list of labels, or use 'bce'"
+            f"{name} ranks the candidates of a query, and every row is a single pair: give rows with a "
+            "list of documents and a list of labels, or use 'bce' or 'class_kl_divergence'"
         )
+    if loss.takes_lists(data) and num_labels != 1:
+        raise DataError(f"groups of candidates need one score per pair, this model has num_labels={num_labels}")
 
 
 def _check_classes(data: Pairs, name: str, num_labels: int) -> None:
-    """Class indices `(N,)`: whole numbers from 0 to C - 1."""
+    """Check that labels `(N,)` are class indices, whole numbers from 0 to C - 1."""
     values = np.asarray(data.labels, dtype=float)
-    wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (values >= 0) & (values < num_labels))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        grades = "; for graded labels build the model with num_labels=1 and use 'bce' or 'mse'"
-        raise DataError(
-            f"{_place(data, row)}: the label is {values[row]:g}, and {name} takes classes, whole numbers from 0 to "
-            f"{num_labels - 1} ({_count(data, wrong)} are none)" + (grades if values[row] % 1 else "")
-        )
+    wrong = ~np.isin(values, np.arange(num_labels))
+    _refuse(data, values, wrong, f"{name} takes classes, whole numbers from 0 to {num_labels - 1}")
     if missing := sorted(set(range(num_labels)) - set(values.astype(int).tolist())):
         which = f"class{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
         warn_at_call(f"no row of the training data has {which} of {num_labels}; it will not be learnt")
 
 
 def _check_values(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
-    """Numbers or, for a loss of classes, distributions: one column per output of the model."""
-    values = np.asarray(data.labels, dtype=float).reshape(len(data.labels), -1)  # type: ignore[arg-type]
-    _check_width(data, values.shape[1], name, num_labels)
+    """Check numbers or, for a loss of classes, distributions: one column per output of the model."""
+    values = np.asarray(data.labels, dtype=float).reshape(data.num_pairs, -1)  # (N, C)
+    if values.shape[1] != num_labels:
+        raise DataError(
+            f"the model has num_labels={num_labels}, but row 0 has {values.shape[1]} label(s); build the "
+            f"model with num_labels={values.shape[1]} or change the labels. For classes use "
+            "'cross_entropy', for a teacher's labels beside gold ones distillation_loss(..., gold=...)"
+        )
     wrong = ~np.isfinite(values).all(axis=1)
     allowed = "finite labels"
     if loss.low is not None and loss.high is not None:
         wrong |= ((values < loss.low) | (values > loss.high)).any(axis=1)
-        allowed = f"labels from {loss.low:g} to {loss.high:g}" if math.isfinite(loss.high) else "labels of 0 or more"
+        top = f"to {loss.high:g}" if math.isfinite(loss.high) else "up"
+        allowed = f"labels from {loss.low:g} {top}"
     if loss.classes:
-        wrong |= (values < 0).any(axis=1) | (np.abs(values.sum(axis=1) - 1) > 1e-3)  # 1e-3: rounded in a file
+        wrong |= (values < 0).any(axis=1)
+        wrong |= np.abs(values.sum(axis=1) - 1) > 1e-3  # 1e-3: distributions are rounded in files
         allowed = "classes, or a distribution over the classes that sums to 1"
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"{_place(data, row)}: the label is {np.squeeze(values[row]).tolist()}, and {name} takes {allowed} "
-            f"({_count(data, wrong)} are outside); scale them, or choose another loss"
-        )
+    _refuse(data, values, wrong, f"{name} takes {allowed}")
 
 
-def _check_width(data: Pairs, width: int, name: str, num_labels: int) -> None:
-    if width > num_labels and any("gold labels after them" in note for note in data.notes):  # with_teacher_scores
-        raise DataError(
-            f"the model has num_labels={num_labels}, but row 0 has {width} labels, a teacher's and gold ones after "
-            f"them: the loss that takes both is distillation_loss(..., gold=...), not {name} alone"
-        )
-    if width != num_labels:
-        classes = "; for labels that are classes use 'cross_entropy'" if width == 1 else ""
-        raise DataError(
-            f"the model has num_labels={num_labels}, but row 0 has {width} label{'s' if width > 1 else ''}; "
-            f"build the model with num_labels={width} or change the labels{classes}"
-        )
+def _refuse(data: Pairs, values: np.ndarray, wrong: np.ndarray, reason: str) -> None:
+    """Raise `DataError` with the first wrong label and its row, in a list also its document."""
+    if not wrong.any():
+        return
+    pair = int(np.flatnonzero(wrong)[0])
+    row = int(np.searchsorted(data.offsets, pair, side="right")) - 1
+    document = "" if data.is_pointwise else f", document {pair - int(data.offsets[row])}"
+    raise DataError(
+        f"row {row}{document}: the label is {np.squeeze(values[pair]).tolist()}, and {reason} "
+        f"({wrong.sum()} of {len(wrong)} labels do not fit); change them, or choose another loss"
+    )
 
 
 def _check_positives(data: Pairs, name: str) -> None:
-    """One positive per list."""
-    positives = np.add.reduceat(np.asarray(data.labels) > 0, data.offsets[:-1], dtype=np.int64)
+    """Check that each list has one positive."""
+    starts = data.offsets[:-1]
+    positives = np.add.reduceat(np.asarray(data.labels) > 0, starts, dtype=np.int64)  # (Q,)
     wrong = np.flatnonzero(positives != 1)
     if len(wrong):
         row = int(wrong[0])
-        size = int(data.offsets[row + 1] - data.offsets[row])
         raise DataError(
-            f"row {row}: {positives[row]} of its {size} documents have a label above 0, and {name} takes one positive "
-            f"a list ({len(wrong)} of {len(data)} rows have another number); give each positive a row of its own, or "
-            "use 'group_cross_entropy', which takes any number"
+            f"row {row}: {positives[row]} of its {np.diff(data.offsets)[row]} documents have a label above 0, "
+            f"and {name} takes one positive per list ({len(wrong)} of {len(data)} rows have another "
+            "number); give each positive its own row, or use 'group_cross_entropy'"
         )
-
-
-def _place(data: Pairs, pair: int) -> str:
-    """Name a pair by its row, in a list also by its document."""
-    row = int(np.searchsorted(data.offsets, pair, side="right")) - 1
-    return f"row {row}" if data.is_pointwise else f"row {row}, document {pair - int(data.offsets[row])}"
-
-
-def _count(data: Pairs, wrong: np.ndarray) -> str:
-    return f"{np.count_nonzero(wrong)} of {len(wrong)} {'rows' if data.is_pointwise else 'documents'}"
 
 
 def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
@@ -136,14 +114,17 @@ def warn_of_silent_lists(parts: list[tuple[Loss, Pairs]]) -> None:
     parts: what `Loss.parts` gives; a list is silent if it is so for every part
     """
     silent = reduce(np.intersect1d, [_silent_lists(loss, data) for loss, data in parts])
-    if count := len(silent):
-        data, names = parts[0][1], " and ".join(loss.short_name for loss, _ in parts)
-        alone = int((np.diff(data.offsets)[silent] == 1).sum())
-        ones = f" ({'they have' if alone == count else f'{alone} of them have'} a single document)" if alone else ""
-        said = f"{count} of {len(data)} lists have equal labels throughout{ones} and teach {names} nothing; "
-        if count == len(data):
-            raise DataError(f"{said}give each query documents of several labels, or use another loss, such as 'bce'")
-        warn_at_call(f"{said}drop them, or add documents of another label")
+    if not len(silent):
+        return
+    data, names = parts[0][1], " and ".join(loss.short_name for loss, _ in parts)
+    alone = int((np.diff(data.offsets)[silent] == 1).sum())
+    message = (
+        f"{len(silent)} of {len(data)} lists have equal labels throughout ({alone} of them a single "
+        f"document) and teach {names} nothing; "
+    )
+    if len(silent) == len(data):
+        raise DataError(f"{message}give each query documents of several labels, or use another loss")
+    warn_at_call(f"{message}drop them, or add documents of another label")
 
 
 def _silent_lists(loss: Loss, data: Pairs) -> np.ndarray:

@@ -7,8 +7,6 @@ Index i runs over the second axis of a `(Q, K, K)` tensor, j over the third.
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +32,8 @@ def mean_over_pairs(pairs: Tensor, values: Tensor, over: str = "lists") -> Tenso
 
     over: "lists" averages within each list, then over lists; "pairs" over all lists at once
     """
+    if over not in ("lists", "pairs"):
+        raise ValueError(f"mean_over must be 'lists' or 'pairs', got {over!r}")
     sums, counts = torch.where(pairs, values, 0).sum((1, 2)), pairs.sum((1, 2))  # (Q,), (Q,)
     return sums.sum() / counts.sum().clamp(min=1) if over == "pairs" else (sums / counts.clamp(min=1)).mean()
 
@@ -82,36 +82,8 @@ def checked_lists(scores: Tensor, labels: Tensor, mask: Tensor, grades: bool = F
     return scores, labels, mask
 
 
-def check_above_0(**options: Any) -> None:
+def check_above_0(**options: float) -> None:
     """Raise `ValueError` unless every option is a finite number above 0."""
     for name, value in options.items():
-        if not is_number(value) or not 0 < value < math.inf:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
-
-
-def check_flags(**options: Any) -> None:
-    """Raise `ValueError` unless every option is True or False."""
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
-
-
-def check_mean_over(mean_over: Any, only_lists: bool = False) -> None:
-    """Raise `ValueError` unless `mean_over` is "lists" or, if not `only_lists`, "pairs"."""
-    if mean_over not in ("lists", "pairs"):
-        raise ValueError(f"mean_over must be 'lists' or 'pairs', got {mean_over!r}")
-    if only_lists and mean_over == "pairs":
-        raise ValueError(
-            "mean_over='pairs' is over the pairs of unlike labels: it goes with neither k nor 'ndcg_loss1'"
-        )
-
-
-def check_k(k: Any) -> None:
-    """Raise `ValueError` unless `k` is None or a whole number, 1 or more."""
-    if k is not None and (not isinstance(k, Integral) or isinstance(k, bool) or int(k) < 1):
-        raise ValueError(f"k must be a whole number, at least 1, or None, got {k!r}")
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value is a real number; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -26,7 +26,6 @@ from torch import Tensor
 from crossenc_kit.losses.lists import (
     both,
     check_above_0,
-    check_flags,
     checked_lists,
     differences,
     gains,
@@ -62,7 +61,6 @@ def multiple_negatives(
     Raises `ValueError` for a list without exactly one positive, and for a `scale` that is not above 0.
     """
     check_above_0(scale=scale)
-    check_flags(sigmoid=sigmoid)
     if labels.dim() == 1:
         labels = torch.arange(scores.shape[-1], device=labels.device) == labels[:, None]  # (Q, K)
     s, y, mask = checked_lists(scores, labels, mask, grades=True)

@@ -12,7 +12,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +22,6 @@ from crossenc_kit.losses.pointwise import bce_with_logits, class_kl_divergence, 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RAW_SCORES = (
-    "A ranking loss takes raw scores: after a sigmoid any two are less than 1 apart, so that it cannot come near its "
-    "minimum and its gradient dies out where the model is sure (only multiple_negatives has a sigmoid, with a scale)"
-)
 WEIGHTS = ("class_weights", "positive_weight")  # options that may be "balanced"
 FAR, NEAR = 1e4, 100.0  # raw scores far from 0; closer together than this, an activation bounds them
 
@@ -170,10 +165,15 @@ def loss_with(name: str | Callable[..., Any], *, in_batch: int | str | None = No
     options = {option: value for option, value in options.items() if value is not None}
     if wrong := sorted(options.keys() - set(known.option_names())):
         has = ", ".join(known.option_names()) or "no options"
-        reason = f". {RAW_SCORES}" if known.groups and "activation" in wrong[0] else ""
-        name = name if isinstance(name, str) else known.short_name
-        raise ValueError(f"the loss {name!r} has no {wrong[0]}; it has {has}{reason}")
-    found = replace(known, options=options, in_batch=_checked_in_batch(known, in_batch))
+        given = name if isinstance(name, str) else known.short_name
+        raise ValueError(f"the loss {given!r} has no {wrong[0]}; it has {has}")
+    negatives = in_batch if in_batch == "all" else int(in_batch or 0)
+    if negatives and not known.takes_in_batch():
+        raise ValueError(
+            f"the loss {known.short_name!r} has no in_batch: its labels are not grades, and only a "
+            "grade can be 0 for another query's document"
+        )
+    found = replace(known, options=options, in_batch=negatives)
     _check_options(found)
     return found
 
@@ -187,28 +187,18 @@ def check_activation(loss: Loss, activation: Callable[..., Any]) -> None:
     low, high = (float(activation(torch.full((1, 1), far))) for far in (-FAR, FAR))
     if abs(high - low) < NEAR:
         name = getattr(activation, "__name__", type(activation).__name__)
-        raise ValueError(f"{name} before {loss.short_name} bounds the scores to {low:g}..{high:g}. {RAW_SCORES}")
-
-
-def _checked_in_batch(loss: Loss, in_batch: Any) -> int | str:
-    if in_batch is None or in_batch == "all":
-        pass
-    elif not isinstance(in_batch, Integral) or isinstance(in_batch, bool) or int(in_batch) < 0:
-        raise ValueError(f"in_batch must be a whole number, 0 or more, or 'all', got {in_batch!r}")
-    if in_batch and not loss.takes_in_batch():
         raise ValueError(
-            f"the loss {loss.short_name!r} has no in_batch: its labels are not grades, of which a document of another "
-            f"query would have 0; it has {', '.join(loss.option_names()) or 'no options'}"
+            f"{name} before {loss.short_name} bounds the scores to {low:g}..{high:g}, so that the loss "
+            "cannot come near its minimum; a ranking loss takes raw scores"
         )
-    return in_batch if in_batch == "all" else int(in_batch or 0)
 
 
 def _check_options(loss: Loss) -> None:
-    """Raise `ValueError` for an option value that means nothing; "balanced" weights are counted later."""
+    """Raise `ValueError` for an option value without a meaning; "balanced" weights are counted later."""
     import torch
 
     smoothing = loss.options.get("label_smoothing", 0.0)
-    if not (isinstance(smoothing, Real) and 0 <= float(smoothing) < 1):
+    if not 0 <= smoothing < 1:
         raise ValueError(f"label_smoothing must be 0 or more and less than 1, got {smoothing!r}")
     for name in WEIGHTS:
         if loss.options.get(name, "balanced") != "balanced":
@@ -217,12 +207,13 @@ def _check_options(loss: Loss) -> None:
     if loss.function is class_kl_divergence:
         loss.apply(torch.zeros(1, 2), torch.zeros(1, 2))
     if loss.groups:
-        loss.apply(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool))
+        mask = torch.ones(1, 2, dtype=torch.bool)
+        loss.apply(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), mask)
 
 
 def _check_weights(name: str, given: Any) -> None:
     values = np.atleast_1d(given)
-    if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and (values > 0).all()):
+    if values.dtype.kind not in "iuf" or not (values > 0).all():
         raise ValueError(f"{name} must be positive numbers or 'balanced', got {given!r}")
 
 

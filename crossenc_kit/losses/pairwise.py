@@ -15,13 +15,9 @@ from torch.nn.functional import logsigmoid
 from crossenc_kit.losses.lists import (
     both,
     check_above_0,
-    check_flags,
-    check_k,
-    check_mean_over,
     checked_lists,
     differences,
     gains,
-    is_number,
     mean_over_pairs,
     places,
 )
@@ -37,10 +33,9 @@ def ranknet(scores: Tensor, labels: Tensor, mask: Tensor, sigma: float = 1.0, me
 
     mean_over: "lists" averages within each list, then over lists; "pairs" over the pairs of all lists
 
-    Raises `ValueError` for a `sigma` that is not above 0, and for another `mean_over`.
+    Raises `ValueError` if `sigma` is not above 0.
     """
     check_above_0(sigma=sigma)
-    check_mean_over(mean_over)
     s, y, mask = checked_lists(scores, labels, mask)
     ordered = both(mask) & (differences(y) > 0)  # (Q, K, K)
     return mean_over_pairs(ordered, -logsigmoid(sigma * differences(s)), mean_over)
@@ -69,11 +64,9 @@ def lambda_loss(
     Wang et al., "The LambdaLoss Framework for Ranking Metric Optimization", 2018.
     """
     # Equal scores are ranked in the worst order. The weights are constants: no gradient passes through them.
-    check_above_0(sigma=sigma)
-    check_mean_over(mean_over, only_lists=k is not None or weighting == "ndcg_loss1")
-    if not is_number(mu) or not 0 <= mu < math.inf:
-        raise ValueError(f"mu must be a finite number, 0 or more, got {mu!r}")
-    check_k(k)
+    check_above_0(sigma=sigma, k=1 if k is None else k)
+    if mean_over == "pairs" and (k is not None or weighting == "ndcg_loss1"):
+        raise ValueError("mean_over='pairs' goes with neither k nor 'ndcg_loss1'")
     if weighting not in WEIGHTINGS:
         raise ValueError(f"unknown weighting {weighting!r}; choose from {', '.join(WEIGHTINGS)}")
     s, y, mask = checked_lists(scores, labels, mask, grades=weighting != "none")
@@ -107,7 +100,6 @@ def margin_mse(scores: Tensor, labels: Tensor, mask: Tensor, against_first: bool
 
     Raises `ValueError` if the first document of a list is masked with `against_first`.
     """
-    check_flags(against_first=against_first)
     s, y, mask = checked_lists(scores, labels, mask)
     if against_first and not mask[:, 0].all():
         row = int((~mask[:, 0]).nonzero()[0])

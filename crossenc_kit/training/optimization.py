@@ -24,11 +24,11 @@ OLD_SCHEDULES = {
 LAYER = re.compile(r"\blayers?\.(\d+)\.")
 
 
-def rate_factor(name: str, step: int, total: int, warmup: int = 0, cycles: int = 1) -> float:
+def rate_factor(name: str, step: int, total: int, warmup: int = 0) -> float:
     """Compute the learning rate at a step, as a fraction of the peak rate, 0..1.
 
-    It rises as step / warmup; then "linear" falls to 0 at `total`, "cosine" follows half a cosine, and
-    "cosine_with_restarts" follows `cycles` of them: the formulas of transformers' `get_scheduler`. Cosine after
+    It rises as step / warmup; then "linear" falls to 0 at `total`, "cosine" and "cosine_with_restarts" follow half a
+    cosine: transformers' `get_scheduler`, whose default is one cycle without a restart. Cosine after
     Loshchilov and Hutter, "SGDR", 2017.
     """
     name = schedule_name(name)
@@ -43,7 +43,7 @@ def rate_factor(name: str, step: int, total: int, warmup: int = 0, cycles: int =
         return 0.0
     if name == "linear":
         return 1.0 - done
-    return 0.5 * (1.0 + math.cos(math.pi * ((cycles * done) % 1.0)))
+    return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def schedule_name(name: str) -> str:

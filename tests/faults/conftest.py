@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from small_runs import whole_run
 
 
 @contextmanager
@@ -28,3 +30,10 @@ def mounted(size: str, tmp_path: Path) -> Iterator[Path]:
 def disk_of(tmp_path: Path) -> Callable[[str], AbstractContextManager[Path]]:
     """Mount a file system of a size such as "1m" and give its folder."""
     return lambda size: mounted(size, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """The run that nothing interrupts, and its folder; not to be written into."""
+    torch.set_num_threads(1)  # sums of floats depend on their order
+    return whole_run(tmp_path_factory.mktemp("whole"))

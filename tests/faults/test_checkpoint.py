@@ -13,37 +13,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from small_runs import names, saved, whole_version
 
 from crossenc_kit import files
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.training import checkpoint
 from crossenc_kit.training.checkpoint import newest, save
-
-
-def saved(folder: Path, step: int, version: float, **options) -> Path:
-    """A small checkpoint whose every part says which version it is."""
-    model = {"weight": torch.full((3, 2), version), "bias": torch.full((2,), version)}
-    optimizer = {"weight.step": torch.tensor(version)}
-    return save(folder, step, {"model": model, "optimizer": optimizer}, {"version": version}, **options)
-
-
-def whole_version(folder: Path) -> float | None:
-    """The version of the newest checkpoint, all of whose parts must agree; a warning is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = newest(folder)
-    if found is None:
-        return None
-    version = found.state["version"]
-    assert torch.equal(found.tensors("model")["weight"], torch.full((3, 2), version))
-    assert torch.equal(found.tensors("model")["bias"], torch.full((2,), version))
-    assert torch.equal(found.tensors("optimizer")["weight.step"], torch.tensor(version))
-    return version
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
 
 FILE_OPERATIONS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
 EXIT = 42

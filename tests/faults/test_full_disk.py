@@ -8,8 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from resumed_runs import assert_as_whole, at_step, go, names, whole_run
-from run_comparison import on_one_thread
+from small_runs import assert_as_whole, at_step, go, names
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.errors import CheckpointError
@@ -17,18 +16,6 @@ from crossenc_kit.history import History
 from crossenc_kit.jobs import read_status
 from crossenc_kit.training import checkpoint
 from crossenc_kit.training.checkpoint import newest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker for so small a model, and the same bits on every machine of a kind."""
-    with on_one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return whole_run(tmp_path_factory.mktemp("whole"))
 
 
 def refuse(*_, **options):

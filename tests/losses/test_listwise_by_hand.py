@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking_loss_cases import LN2, batch
+from small_losses import LN2, batch
 from torch import tensor
 
 from crossenc_kit.evaluation.ranking_metrics import ndcg

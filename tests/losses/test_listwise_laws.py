@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking_loss_cases import ALL, ASK_FOR_EQUAL_SCORES, CASES, batch, value_and_gradient
+from small_losses import ALL, ASK_FOR_EQUAL_SCORES, CASES, batch, value_and_gradient
 from torch import tensor
 
 from crossenc_kit.losses.listwise import approx_ndcg

@@ -15,10 +15,8 @@ from torch import nn
 
 from crossenc_kit import TrainingConfig, loss_with
 from crossenc_kit.data.pairs import Pairs
-from crossenc_kit.losses import pairwise
 from crossenc_kit.losses.listwise import RANKING_LOSSES
 from crossenc_kit.losses.loss import LOSSES, check_activation, find_loss
-from crossenc_kit.losses.pairwise import WEIGHTINGS
 from crossenc_kit.sentence_transformers.cross_encoder import loss_of
 from crossenc_kit.training.batches import MicroBatch, mean_loss
 
@@ -94,20 +92,15 @@ def test_a_function_of_the_callers_own_may_have_options():
         ("bce", {"sigma": 1.0}, "the loss 'bce' has no sigma; it has positive_weight$"),
         ("lambda", {"k": 1}, "unknown loss 'lambda'; choose from bce, "),
         ("lambda_loss", {"weighting": "ndcg"}, "unknown weighting 'ndcg'; choose from none, "),
-        ("lambda_loss", {"weighting": 2}, "unknown weighting 2; choose from none, "),
         ("ranknet", {"mean_over": "batch"}, "mean_over must be 'lists' or 'pairs', got 'batch'"),
-        ("lambda_loss", {"mean_over": "pairs", "k": 3}, "mean_over='pairs' .* goes with neither k nor 'ndcg_loss1'"),
+        ("lambda_loss", {"mean_over": "pairs", "k": 3}, "mean_over='pairs' goes with neither k nor 'ndcg_loss1'"),
         ("lambda_loss", {"mean_over": "pairs", "weighting": "ndcg_loss1"}, "goes with neither k nor 'ndcg_loss1'"),
-        ("lambda_loss", {"k": 0}, "k must be a whole number, at least 1, or None, got 0"),
-        ("lambda_loss", {"mu": -1}, "mu must be a finite number, 0 or more, got -1"),
+        ("lambda_loss", {"k": 0}, "k must be a finite number above 0, got 0"),
         ("lambda_loss", {"sigma": math.nan}, "sigma must be a finite number above 0, got nan"),
         ("multiple_negatives", {"scale": 0}, "scale must be a finite number above 0, got 0"),
-        ("multiple_negatives", {"sigmoid": "yes"}, "sigmoid must be True or False, got 'yes'"),
         ("approx_ndcg", {"temperature": -0.1}, "temperature must be a finite number above 0, got -0.1"),
-        ("kl_divergence", {"temperature": "2"}, "temperature must be a finite number above 0, got '2'"),
-        ("margin_mse", {"against_first": 1}, "against_first must be True or False, got 1"),
         ("cross_entropy", {"class_weights": [1, 0]}, "class_weights must be positive numbers or 'balanced', got"),
-        ("cross_entropy", {"label_smoothing": "some"}, "label_smoothing must be 0 or more and less than 1, got 'some'"),
+        ("cross_entropy", {"label_smoothing": 1.0}, "label_smoothing must be 0 or more and less than 1, got 1.0"),
         ("bce", {"positive_weight": -1.0}, "positive_weight must be positive numbers or 'balanced', got -1.0"),
     ],
 )
@@ -116,20 +109,7 @@ def test_what_a_loss_does_not_have_or_take(name, options, message):
         loss_with(name, **options)
 
 
-def test_the_docstring_names_every_option_of_lambda_loss():
-    assert all(f'"{weighting}"' in pairwise.lambda_loss.__doc__ for weighting in WEIGHTINGS)
-
-
 # --- an activation before a ranking loss ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", RANKING_LOSSES)
-@pytest.mark.parametrize("option", ["activation", "activation_fn", "activation_fct"])
-def test_an_activation_is_no_option_and_the_reason_is_given(name, option):
-    with pytest.raises(
-        ValueError, match=f"'{name}' has no {option}; .* raw scores: after a sigmoid any two are less th"
-    ):
-        loss_with(name, **{option: nn.Sigmoid()})
 
 
 @pytest.mark.parametrize("name", RANKING_LOSSES)
@@ -139,7 +119,7 @@ def test_an_activation_is_no_option_and_the_reason_is_given(name, option):
     ids=["Sigmoid", "Tanh", "Softmax", "Hardtanh", "sigmoid"],  # the text of a function holds its address
 )
 def test_fit_refuses_one_that_bounds_the_scores(name, activation):
-    message = rf"^\w+ before {name} bounds the scores to -?[01]..1\. A ranking loss takes raw scores: after a sigmoid"
+    message = rf"^\w+ before {name} bounds the scores to -?[01]..1, so that .* takes raw scores"
     with pytest.raises(ValueError, match=message):
         loss_of(name, activation, 1)
     with pytest.raises(ValueError, match=message):
@@ -157,17 +137,6 @@ def test_other_activations_and_losses_of_pairs_are_the_callers_business():
     check_activation(find_loss("bce"), nn.Sigmoid())
 
 
-def test_why_a_sigmoid_is_refused():
-    """The best of all lists costs nearly as much as equal scores do, and a model that is sure learns nothing."""
-    scores, labels, mask = torch.tensor([[30.0, -30.0]]), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool)
-    loss = RANKING_LOSSES["ranknet"]
-    assert loss(scores, labels, mask) < 1e-6
-    assert loss(scores.sigmoid(), labels, mask) > 0.3  # log(1 + 1/e), whatever the scores
-    wrong = (-scores).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(wrong.sigmoid(), labels, mask), wrong)
-    assert gradient.abs().max() < 1e-9
-
-
 def test_training_sees_raw_scores_whatever_the_models_activation():
     config, ends = TrainingConfig(batch_size=4, learning_rate=1e-3), []
     for activation in ("identity", "sigmoid"):
@@ -175,15 +144,6 @@ def test_training_sees_raw_scores_whatever_the_models_activation():
             run(config, candidate_lists(), "ranknet", model=tiny(activation_fn=activation)).digests()["weights"]
         )
     assert ends[0] == ends[1]
-
-
-def test_where_the_sigmoid_of_a_float32_ties():
-    """Check the figures in the docstring of `listwise`."""
-    logits = torch.arange(0, 20, 0.001)
-    scores = logits.sigmoid()
-    assert logits[scores == 1].min().item() == pytest.approx(16.64, abs=0.01)
-    assert logits[(logits + 0.01).sigmoid() == scores].min().item() == pytest.approx(11.4, abs=0.1)
-    assert len((-logits).sigmoid().unique()) > 0.99 * len(logits)  # near 0 there is room
 
 
 def test_balanced_weights_of_lists_count_their_documents():

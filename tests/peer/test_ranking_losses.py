@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from ranking_loss_cases import CASES, LN2, batch, value_and_gradient
+from small_losses import CASES, LN2, batch, value_and_gradient
 from torch import tensor
 
 from crossenc_kit.losses.listwise import (

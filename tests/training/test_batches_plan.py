@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,10 +52,6 @@ def test_a_plan_depends_on_its_arguments_alone(plan):
     assert as_lists(plan_epoch(lengths.copy(), offsets.copy(), **options)) == first
 
 
-def test_a_plan_knows_nothing_of_processes():
-    assert not {"rank", "world_size", "processes"} & set(inspect.signature(plan_epoch).parameters)
-
-
 def test_seed_and_epoch_change_the_order_and_budgets_do_not():
     lengths, offsets = np.full(64, 10), np.arange(65)
     options = {"seed": 1, "epoch": 0, "batch_size": 8}
@@ -83,7 +77,3 @@ def test_a_plan_by_hand():
 def test_rows_of_groups():
     assert rows_of(np.array([2, 0]), np.array([0, 2, 3, 6])).tolist() == [3, 4, 5, 0, 1]
     assert rows_of(np.array([2, 0]), np.arange(4)).tolist() == [2, 0]
-
-
-def test_steps_per_epoch():
-    assert [steps_per_epoch(n, 4, 2) for n in (0, 1, 8, 9)] == [0, 1, 1, 2]

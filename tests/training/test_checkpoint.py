@@ -13,34 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import names, saved, whole_version
 
-from crossenc_kit.errors import CheckpointError
 from crossenc_kit.training.checkpoint import newest, save
-
-
-def saved(folder: Path, step: int, version: float, **options) -> Path:
-    """A small checkpoint whose every part says which version it is."""
-    model = {"weight": torch.full((3, 2), version), "bias": torch.full((2,), version)}
-    optimizer = {"weight.step": torch.tensor(version)}
-    return save(folder, step, {"model": model, "optimizer": optimizer}, {"version": version}, **options)
-
-
-def whole_version(folder: Path) -> float | None:
-    """The version of the newest checkpoint, all of whose parts must agree; a warning is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = newest(folder)
-    if found is None:
-        return None
-    version = found.state["version"]
-    assert torch.equal(found.tensors("model")["weight"], torch.full((3, 2), version))
-    assert torch.equal(found.tensors("model")["bias"], torch.full((2,), version))
-    assert torch.equal(found.tensors("optimizer")["weight.step"], torch.tensor(version))
-    return version
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_files_and_manifest(tmp_path):
@@ -104,23 +79,11 @@ def test_state_comes_back_exactly(tmp_path):
     assert loaded == state
 
 
-def test_unknown_tensors_are_named(tmp_path):
-    saved(tmp_path, 1, 1.0)
-    with pytest.raises(CheckpointError, match=r"no tensors named 'scaler'; it has: model, optimizer"):
-        newest(tmp_path).tensors("scaler")
-
-
 def test_state_that_is_not_json_touches_nothing(tmp_path):
     saved(tmp_path, 1, 1.0)
     with pytest.raises(TypeError, match="set is not JSON serializable"):
         save(tmp_path, 2, {}, {"seen": {1, 2}})
     assert names(tmp_path) == ["step-00000001"]
-
-
-@pytest.mark.parametrize(("step", "keep"), [(-1, 2), (1, 0)])
-def test_impossible_numbers(tmp_path, step, keep):
-    with pytest.raises(ValueError, match=f"step={step}, keep={keep}"):
-        saved(tmp_path, step, 1.0, keep=keep)
 
 
 def test_no_checkpoint(tmp_path):

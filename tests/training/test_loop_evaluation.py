@@ -6,19 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from run_comparison import largest_difference, on_one_thread
-from small_runs import run, up_and_down
+from small_runs import largest_difference, run, up_and_down
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.history import History
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker for so small a model, and the same bits on every machine of a kind."""
-    with on_one_thread():
-        yield
-
 
 # --- evaluation, the best, early stopping ---------------------------------------------------------
 

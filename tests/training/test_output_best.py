@@ -6,20 +6,11 @@ import shutil
 from functools import cache
 
 import pytest
-from resumed_runs import ask_to_stop, assert_as_whole, at_step, folder_digests, go, interrupted, names
-from run_comparison import on_one_thread
-from small_runs import digest, tiny
+from small_runs import ask_to_stop, assert_as_whole, at_step, digest, folder_digests, go, interrupted, names, tiny
 
 from crossenc_kit import CrossEncoder
 from crossenc_kit.files import mend_folder
 from crossenc_kit.jobs import read_status
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker for so small a model, and the same bits on every machine of a kind."""
-    with on_one_thread():
-        yield
 
 
 @cache

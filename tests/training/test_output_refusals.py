@@ -7,24 +7,10 @@ import shutil
 
 import pytest
 import torch
-from resumed_runs import assert_as_whole, at_step, go, interrupted, names, whole_run
-from run_comparison import on_one_thread
-from small_runs import sentences, tiny
+from small_runs import assert_as_whole, at_step, go, interrupted, names, sentences, tiny
 
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.jobs import read_status
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker for so small a model, and the same bits on every machine of a kind."""
-    with on_one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return whole_run(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")

@@ -6,24 +6,20 @@ import json
 
 import pytest
 import torch
-from resumed_runs import ask_to_stop, assert_as_whole, at_step, break_off, go, interrupted, whole_run
-from run_comparison import on_one_thread
-from small_runs import candidate_lists, softmax_loss, tiny
+from small_runs import (
+    ask_to_stop,
+    assert_as_whole,
+    at_step,
+    break_off,
+    candidate_lists,
+    go,
+    interrupted,
+    softmax_loss,
+    tiny,
+)
 
 from crossenc_kit.jobs import read_status
 from crossenc_kit.training.checkpoint import newest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Quicker for so small a model, and the same bits on every machine of a kind."""
-    with on_one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return whole_run(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("what", [ask_to_stop, break_off])

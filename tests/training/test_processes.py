@@ -13,30 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import LONG, SCENES, run, sentences, tiny, up_and_down
+from small_runs import LONG, SCENES, run, up_and_down
 
 import crossenc_kit
 from crossenc_kit.jobs import read_status
 from crossenc_kit.training import checkpoint
-from crossenc_kit.training.batches import plan_epoch
-from crossenc_kit.training.optimization import adamw
 from crossenc_kit.training.processes import Processes, add_gradients, buckets, join, take_gradients
-from crossenc_kit.training.setup import prepare
 
 HERE = Path(__file__).parent
 SCRIPT = str(HERE / "two_processes.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the processes: sums of floats depend on their order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- one process ----------------------------------------------------------------------------------
@@ -91,34 +79,6 @@ def test_processes_that_do_not_find_each_other(monkeypatch):
     monkeypatch.setattr("accelerate.PartialState", Alone)
     with pytest.raises(RuntimeError, match=r"2 processes were started, but this one sees 1 \(NO\); .*torchrun"):
         join()
-
-
-def test_the_scenes_are_what_they_are_for():
-    """More than two micro-batches a step; a single one; several with a short last step."""
-    sizes = {}
-    for name, scene in SCENES.items():
-        data, config = scene.get("data", sentences()), scene["config"]
-        data = data(0) if callable(data) else data
-        plan = plan_epoch(
-            tiny().tokenize(data).lengths,
-            data.offsets,
-            seed=0,
-            epoch=0,
-            batch_size=config.batch_size,
-            accumulation=config.accumulation,
-            token_budget=config.token_budget,
-        )
-        sizes[name] = [[len(batch) for batch in step] for step in plan]
-    assert max(map(len, sizes["ragged"])) > 2
-    assert len({size for step in sizes["ragged"] for size in step}) > 2
-    assert sizes["accumulated"] == [[3, 3, 3], [3, 3, 3], [3, 1]]
-    assert {len(step) for step in sizes["one micro-batch"]} == {1}
-    assert max(map(len, sizes["groups"])) > 2
-    scene = SCENES["in batch"]
-    made = prepare(tiny(), scene["data"], scene["loss"], scene["config"], adamw)
-    wide = [[len(batch.rows) for batch in made.micro_batches(step)] for step in range(made.total_steps)]
-    assert max(map(len, wide)) > 2
-    assert max(max(step) for step in wide) > scene["config"].cached_pairs  # several chunks
 
 
 # --- two processes --------------------------------------------------------------------------------
