@@ -28,7 +28,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.distillation.students import spread
-from crossenc_kit.errors import DataError, TrainingError, TruncationWarning
+from crossenc_kit.errors import DataError, TrainingError, TruncationWarning, some
 from crossenc_kit.history import History
 from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.packed import pad_batch, padding_of
@@ -200,14 +200,12 @@ def _projection(student: CrossEncoder, teacher: CrossEncoder, seed: int) -> Any:
 
 def _check_finite(loss: float, norm: float, step: int, micro_batches: list[np.ndarray]) -> None:
     """Raise `TrainingError` naming the rows of a step whose loss or gradient is not finite."""
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    rows = sorted(np.concatenate(micro_batches).tolist())
-    shown = ", ".join(map(str, rows[:16])) + (", ..." if len(rows) > 16 else "")
-    raise TrainingError(
-        f"step {step}: the loss is {loss} and the gradient's norm {norm} (rows {shown}); the weights are those before "
-        "this step, try a lower learning_rate"
-    )
+    if not math.isfinite(loss + norm):
+        rows = some(sorted(np.concatenate(micro_batches).tolist()), 16)
+        raise TrainingError(
+            f"step {step}: the loss is {loss} and the gradient's norm {norm} (rows {rows}); the weights are "
+            "those before this step, try a lower learning_rate"
+        )
 
 
 class Matching(NamedTuple):
@@ -231,7 +229,7 @@ def check_settings(config: TrainingConfig) -> None:
     check_config(config)
     others = [f.name for f in fields(config) if f.name not in USED and getattr(config, f.name) != f.default]
     if others:
-        raise ValueError(f"match_layers does not use {', '.join(others)}; leave it at its default, or set it for train")
+        raise ValueError(f"match_layers does not use {', '.join(others)}; leave it at its default")
     if precision_of(config) == "fp16":
         raise ValueError("match_layers trains in fp32 or bf16, not in fp16")
 
@@ -242,10 +240,8 @@ def checked_matching(
     """Check that the two models can be compared as asked, and return what is compared."""
     for name, model in (("student", student), ("teacher", teacher)):
         if model.backend != "torch":
-            raise ValueError(
-                f"the {name} is an export ({model.backend}), whose layers cannot be seen: take the float32 model "
-                "(backend='torch'), and export the student afterwards"
-            )
+            found = f"the {name} is an export ({model.backend}), whose layers cannot be seen"
+            raise ValueError(f"{found}: take the float32 model (backend='torch'), export the student later")
     if student.model is teacher.model:
         raise ValueError("student and teacher are the same model; make_student cuts one with its own weights")
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
@@ -254,9 +250,8 @@ def checked_matching(
         raise ValueError(f"unknown attention={attention!r}; choose from {', '.join(ATTENTION_LOSSES)}")
     heads = student.config.num_attention_heads, teacher.config.num_attention_heads
     if weights[1] and heads[0] != heads[1]:
-        raise ValueError(
-            f"the student has {heads[0]} attention heads and the teacher {heads[1]}: set attention_weight=0"
-        )
+        found = f"the student has {heads[0]} attention heads and the teacher {heads[1]}"
+        raise ValueError(f"{found}: set attention_weight=0")
     return Matching(_checked_map(layer_map, student, teacher), float(weights[0]), float(weights[1]), attention)
 
 
@@ -268,37 +263,27 @@ def _checked_map(layer_map: Any, student: CrossEncoder, teacher: CrossEncoder) -
         layer_map = spread(own, others)
     if not isinstance(layer_map, Mapping):
         if len(layer_map) != own:
-            raise ValueError(
-                f"layer_map has {len(layer_map)} layers for a student of {own}; use a dict for some of them"
-            )
+            found = f"layer_map has {len(layer_map)} layers for a student of {own}"
+            raise ValueError(f"{found}; use a dict for some of them")
         layer_map = dict(enumerate(layer_map))
-    if not layer_map:
-        raise ValueError("layer_map names no layer")
-    for name, numbers, count in ("student", layer_map, own), ("teacher", layer_map.values(), others):
-        for number in numbers:
-            if not 0 <= number < count:
-                raise ValueError(f"layer_map names layer {number!r} of the {name}, whose layers are 0 to {count - 1}")
-    return sorted((int(i), int(j)) for i, j in layer_map.items())
+    pairs = sorted(layer_map.items())
+    if not pairs or not all(0 <= i < own and 0 <= j < others for i, j in pairs):
+        ranges = f"the student's layers 0 to {own - 1} to the teacher's 0 to {others - 1}"
+        raise ValueError(f"layer_map must map {ranges}; got {layer_map}")
+    return pairs
 
 
 def same_tokens(student: CrossEncoder, teacher: CrossEncoder, pairs: Pairs) -> BothTokens:
     """Tokenise the pairs for both models; raise `ValueError` if they read different tokens."""
     if not len(pairs):
         raise DataError("there is nothing to match layers on: no pairs")
-    first, second = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    if first != second:
-        common = len(first.items() & second.items())
-        raise ValueError(
-            f"student and teacher read with different tokenizers (vocabularies of {len(first)} and {len(second)} "
-            f"tokens, {common} in common): layers are compared token by token. Cut the student from its teacher with "
-            "make_student, or distil the scores alone"
-        )
+    models = student, teacher
     longest = min(student.max_length, teacher.max_length)
-    both = BothTokens(*(tokenize(m.tokenizer, pairs, longest, student.truncation) for m in (student, teacher)))
-    if not _equal(both.student, both.teacher):
+    both = BothTokens(*(tokenize(m.tokenizer, pairs, longest, student.truncation) for m in models))
+    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab() or not _equal(*both):
         raise ValueError(
-            "student and teacher have the same vocabulary, but make other tokens of these pairs (lower case, or other "
-            "special tokens): layers are compared token by token"
+            "student and teacher make different tokens of these pairs, and layers are compared token by "
+            "token: cut the student from its teacher with make_student, or distil the scores alone"
         )
     if cut := both.student.num_truncated:
         warn_at_call(f"{cut} of {pairs.num_pairs} pairs exceed {longest} tokens and were cut", TruncationWarning)

@@ -67,14 +67,13 @@ def choose_layers(model: CrossEncoder, layers: int | None, keep: str | Iterable[
     if not isinstance(keep, str):
         return place, _checked_numbers(keep, layers, count)
     wanted = LAYERS if layers is None else layers
-    one_or_more("layers", wanted)
-    if wanted > count:
+    if not 0 < wanted <= count:
         raise ValueError(f"a student of {wanted} layers cannot be cut from {model.name!r}, which has {count}")
     if keep not in RULES:
         raise ValueError(f"unknown keep={keep!r}; choose from {', '.join(RULES)}, or give the layers' numbers")
     if keep == "even" and _first_is_unlike(model.model.get_submodule(place)):
-        return place, [0, *(number + 1 for number in spread(int(wanted) - 1, count - 1))]
-    return place, spread(int(wanted), count, keep)
+        return place, [0, *(number + 1 for number in spread(wanted - 1, count - 1))]
+    return place, spread(wanted, count, keep)
 
 
 def _first_is_unlike(layers: Any) -> bool:
@@ -91,35 +90,27 @@ def spread(wanted: int, count: int, keep: str = "even") -> list[int]:
 
 def _checked_numbers(keep: Iterable[int], layers: int | None, count: int) -> list[int]:
     kept = list(keep)
-    wrong = [number for number in kept if number not in range(count)]
-    if wrong or not kept:
-        got = repr(wrong[0]) if wrong else "no layer"
-        raise ValueError(f"keep names {got}; the model has the layers 0 to {count - 1}")
-    if sorted(set(kept)) != kept:
-        raise ValueError(f"keep must name each layer once, from the lowest up, got {kept}")
+    if not kept or not set(kept) <= set(range(count)) or sorted(set(kept)) != kept:
+        rule = f"some of the layers 0 to {count - 1}, each once, from the lowest up"
+        raise ValueError(f"keep must name {rule}; got {kept}")
     if layers is not None and layers != len(kept):
         raise ValueError(f"keep names {len(kept)} layers and layers={layers}; leave one of them out")
-    return [int(number) for number in kept]
+    return kept
 
 
 def find_layers(model: CrossEncoder) -> tuple[str, int]:
-    """Find the encoder's list of layers among the modules, and how many there are."""
+    """Find the encoder's list of layers among the modules, and return its name and length."""
     from torch import nn
 
     whole, config = model.model, model.config
     if model.backend != "torch":
-        raise ValueError(
-            f"{model.name!r} is an export ({model.backend}), whose layers cannot be cut: cut the float32 model "
-            "(backend='torch') and export the student"
-        )
+        found = f"{model.name!r} is an export ({model.backend}), whose layers cannot be cut"
+        raise ValueError(f"{found}: cut the float32 model (backend='torch') and export the student")
     if is_wrapped(whole):
         raise ValueError(f"{model.name!r} has an adapter: make a plain model of it first, with merge_adapters(model)")
     count, kind = config.num_hidden_layers, type(whole).__name__
     if hasattr(config, "num_hidden_groups"):
-        raise ValueError(
-            f"{kind} runs one set of weights {count} times ({config.num_hidden_groups} group of layers): there are no "
-            "layers to choose from, and fewer of them are no smaller a model"
-        )
+        raise ValueError(f"{kind} runs one set of weights {count} times: there are no layers to choose from")
     lists = [(n, m) for n, m in whole.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
         raise ValueError(f"{kind} has no list of its {count} layers (nn.ModuleList) that a student could be cut from")
@@ -165,10 +156,8 @@ def _cut(whole: Any, config: Any, place: str, kept: list[int], seed: int) -> tup
         weights[name] = weight
     resized = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if odd := sorted(own.keys() ^ weights.keys()):
-        raise ValueError(
-            f"layers {_listed(kept)} cannot stand in the places 0 to {len(kept) - 1} of a {type(whole).__name__}: "
-            f"{odd[0]} is in only one of the two; keep the first layer too"
-        )
+        what = f"layers {_listed(kept)} cannot stand in the places 0 to {len(kept) - 1}"
+        raise ValueError(f"{what}: {odd[0]} is in only one of the two; keep the first layer too")
     student.load_state_dict({name: weight for name, weight in weights.items() if name not in resized}, strict=False)
     return student, {name: own[name].cpu().clone() for name in resized}
 

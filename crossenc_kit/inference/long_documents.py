@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from crossenc_kit.data.documents import check_not_blank
-from crossenc_kit.data.pairs import Pairs, as_text_pairs
-from crossenc_kit.errors import DataError
-from crossenc_kit.history import Report, html_table
-from crossenc_kit.models.tokens import RULES, tokenize, without_room
+from crossenc_kit.data.pairs import as_pairs
+from crossenc_kit.errors import DataError, some
+from crossenc_kit.history import Report
+from crossenc_kit.models.tokens import RULES, one_or_more, tokenize, without_room
 from crossenc_kit.scorers import Scorer, raw_scorer, score_pairs
 
 AGGREGATES = ("max", "first", "mean_top_k")
@@ -51,7 +51,7 @@ def chunked(
     _measures(scorer, [], size, unit, tokenizer)  # a tokenizer that cannot be used is reported now
 
     def score(pairs: Any) -> np.ndarray:
-        texts = _texts(pairs)
+        texts = as_pairs(pairs).texts
         for side, kind in enumerate(("query", "document")):
             check_not_blank(f"{kind} of pair", {row: pair[side] for row, pair in enumerate(texts)})
         size_for, spans_of = _measures(scorer, texts, size, unit, tokenizer)
@@ -101,9 +101,10 @@ def word_spans(text: str) -> np.ndarray:
 
 
 def token_spans(text: str, tokenizer: Any, size: int) -> np.ndarray:
-    """Return `(W, 3)`: start, end and tokens of each word; a word of more than `size` tokens gives a row per token.
+    """Return `(W, 3)`: start, end and tokens of each word.
 
     A word starts with the white space before it, which some tokenizers make part of its first token.
+    A word of more than `size` tokens gives a row per token.
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     starts = np.array([start for start, _ in encoded["offset_mapping"]], dtype=np.int64)
@@ -127,22 +128,17 @@ def token_spans(text: str, tokenizer: Any, size: int) -> np.ndarray:
     return np.array(rows, dtype=np.int64)
 
 
-def _texts(pairs: Any) -> list[tuple[str, str]]:
-    given, _ = as_text_pairs(pairs)
-    return given.texts if isinstance(given, Pairs) else given
-
-
 def _check_options(size: int | None, stride: int | None, unit: str, aggregate: str, k: int) -> None:
     if unit not in ("words", "tokens"):
         raise ValueError(f"unit is {unit!r}; expected words or tokens")
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate is {aggregate!r}; expected one of {', '.join(AGGREGATES)}")
-    for name, value in (("size", size), ("stride", stride), ("k", k)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    for name, value in {"size": size, "stride": stride, "k": k}.items():
+        one_or_more(name, value)
     most = WINDOW_WORDS if size is None and unit == "words" else size
     if most is not None and stride is not None and stride > most:
-        raise ValueError(f"stride={stride} is more than size={most}: the {unit} between two windows would be lost")
+        lost = f"the {unit} between two windows would be lost"
+        raise ValueError(f"stride={stride} is more than size={most}: {lost}")
 
 
 def _measures(
@@ -157,17 +153,13 @@ def _measures(
         raise ValueError("windows of tokens need a fast tokenizer (one that tells where tokens stand); give tokenizer=")
     if size is not None:
         return dict.fromkeys(queries, size), lambda text, most: token_spans(text, tokenizer, most)
-    if not hasattr(scorer, "max_length"):
-        raise ValueError("the scorer has no max_length that windows could fill; give size=, in tokens")
     tokens = tokenize(tokenizer, [(query, "") for query in queries], UNLIMITED)
     room = scorer.max_length - tokens.lengths
-    for query, left in zip(queries, room.tolist(), strict=True):
-        if left < 1:
-            raise DataError(
-                f"max_length={scorer.max_length} leaves no room beside the query {query[:40]!r}; "
-                "give size=, or shorten the query"
-            )
-    return dict(zip(queries, room.tolist(), strict=True)), lambda text, most: token_spans(text, tokenizer, most)
+    sizes = dict(zip(queries, room.tolist(), strict=True))
+    if full := [query for query, left in sizes.items() if left < 1]:
+        found = f"max_length={scorer.max_length} leaves no room beside the query {full[0][:40]!r}"
+        raise DataError(f"{found}; give size=, or shorten the query")
+    return sizes, lambda text, most: token_spans(text, tokenizer, most)
 
 
 def _aggregate(scores: np.ndarray, counts: np.ndarray, aggregate: str, k: int) -> np.ndarray:
@@ -182,7 +174,7 @@ def _aggregate(scores: np.ndarray, counts: np.ndarray, aggregate: str, k: int) -
 
 @dataclass(frozen=True, eq=False)
 class TruncationReport(Report):
-    """What of N pairs a model does not read."""
+    """The tokens of N pairs that a model does not read."""
 
     max_length: int
     truncation: str
@@ -204,10 +196,8 @@ class TruncationReport(Report):
     @property
     def cut_ids(self) -> list[Hashable]:
         """The ids of the pairs that lose tokens, those that lose most first."""
-        return [self.ids[row] for row in self._most_first()]
-
-    def _most_first(self) -> np.ndarray:
-        return np.argsort(-self.lost.sum(axis=1), kind="stable")[: self.num_cut]
+        order = np.argsort(-self.lost.sum(axis=1), kind="stable")[: self.num_cut]
+        return [self.ids[row] for row in order]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -227,16 +217,11 @@ class TruncationReport(Report):
         for lost, name in zip(self.lost.T, ("first", "second"), strict=True):
             cut = np.count_nonzero(lost)
             lines.append(f"  {name} texts: {cut:,} cut, {lost.sum():,} tokens lost, {lost.max():,} at most")
-        named = [f"{self.ids[row]!r} ({self.lost[row].sum():,})" for row in self._most_first()[:5]]
-        lines.append(f"  most: {', '.join(named)}{', ...' if self.num_cut > 5 else ''}")
+        lines.append(f"  most: {some(self.cut_ids)}")
         if self.refused.any():
             refused = np.count_nonzero(self.refused)
             lines.append(f"  {refused:,} pairs are refused: the first text leaves no room")
         return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        caption, *lines = str(self).splitlines()
-        return html_table((), [[line.strip()] for line in lines], caption)
 
 
 def truncation_report(model: Any, pairs: Any, ids: Sequence[Hashable] | None = None) -> TruncationReport:
@@ -244,7 +229,7 @@ def truncation_report(model: Any, pairs: Any, ids: Sequence[Hashable] | None = N
 
     ids: one per pair, for example (query id, document id); default: row numbers
     """
-    texts = _texts(pairs)
+    texts = as_pairs(pairs).texts
     if ids is not None and len(ids) != len(texts):
         raise DataError(f"{len(ids)} ids for {len(texts)} pairs; give one per pair")
     tokens = tokenize(model.tokenizer, texts, UNLIMITED)

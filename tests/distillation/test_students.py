@@ -222,16 +222,12 @@ def test_another_number_of_scores_has_a_new_head(tmp_path):
     ("arguments", "message"),
     [
         ({"layers": 6}, "a student of 6 layers cannot be cut from .*, which has 5$"),
-        ({"layers": 0}, "layers must be a whole number, 1 or more, got 0"),
-        ({"layers": 2.0}, "layers must be a whole number, 1 or more, got 2.0"),
-        ({"layers": True}, "layers must be a whole number, 1 or more, got True"),
+        ({"layers": 0}, "a student of 0 layers cannot be cut from .*, which has 5$"),
         ({"keep": "middle"}, "unknown keep='middle'; choose from even, first, last, or give the layers' numbers"),
-        ({"keep": []}, "keep names no layer; the model has the layers 0 to 4"),
-        ({"keep": [0, 5]}, "keep names 5; the model has the layers 0 to 4"),
-        ({"keep": [-1]}, "keep names -1; the model has the layers 0 to 4"),
-        ({"keep": [0, "2"]}, "keep names '2'; the model has the layers 0 to 4"),
-        ({"keep": [3, 1]}, r"keep must name each layer once, from the lowest up, got \[3, 1\]"),
-        ({"keep": [1, 1]}, r"keep must name each layer once, from the lowest up, got \[1, 1\]"),
+        *(
+            ({"keep": numbers}, r"keep must name some of the layers 0 to 4, each once, from the lowest up; got \[")
+            for numbers in ([], [0, 5], [-1], [0, "2"], [3, 1], [1, 1])
+        ),
         ({"keep": [1, 2], "layers": 3}, "keep names 2 layers and layers=3; leave one of them out"),
         ({"num_labels": 0}, "num_labels must be a whole number, 1 or more, got 0"),
     ],
@@ -243,7 +239,7 @@ def test_what_is_asked_for_is_checked(teachers, arguments, message):
 
 
 def test_layers_that_share_their_weights_cannot_be_chosen_from(teachers):
-    message = "AlbertForSequenceClassification runs one set of weights 5 times .* are no smaller a model"
+    message = "AlbertForSequenceClassification runs one set of weights 5 times"
     with pytest.raises(ValueError, match=message):
         make_student(teachers("albert"), 2)
 
@@ -253,7 +249,7 @@ def test_a_first_layer_of_a_kind_of_its_own_stays(teachers):
     assert make_student(teacher).card["layers"] == [0, 2, 4]
     assert make_student(teacher, 1).card["layers"] == [0]
     message = (
-        r"layers 2, 3, 4 cannot stand in the places 0 to 2 .*layers\.0\.attn_norm\.weight is in only one of the two"
+        r"layers 2, 3, 4 cannot stand in the places 0 to 2: .*layers\.0\.attn_norm\.weight is in only one of the two"
     )
     with pytest.raises(ValueError, match=message):
         make_student(teacher, keep="last")

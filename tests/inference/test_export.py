@@ -63,20 +63,16 @@ def test_scores_that_are_equal_but_for_rounding_pass_and_others_that_hardly_diff
     near = measure_drift(exact, exact + np.tile([1.2e-7, -1.2e-7], 20))
     assert near.relative == pytest.approx(2e-3, rel=0.05)
     check_drift("onnx", near, BOUNDS["onnx"])
-    doubt = r"The exact scores hardly differ \(sd 5.9e-05\): is the model trained, are the pairs varied\? Give other"
-    with pytest.raises(DriftError, match=doubt):
+    with pytest.raises(DriftError, match="moves the scores too far"):
         check_drift("onnx", measure_drift(exact, exact + 1e-5), BOUNDS["onnx"])
-    with pytest.raises(DriftError, match=r"Spearman 0.00000.*The exact scores hardly differ \(sd 0\)"):
+    with pytest.raises(DriftError, match=r"Spearman 0\.00000"):
         check_drift("onnx", measure_drift([0.5] * 4, [0.5, 0.5, 0.5, 0.50001]), BOUNDS["onnx"])
-    with pytest.raises(DriftError) as caught:
-        check_drift("onnx", measure_drift([0.0, 1.0, 2.0], [0.0, 1.1, 2.0]), BOUNDS["onnx"])
-    assert "hardly differ" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("exact", "other", "message"),
     [
-        ([1.0], [1.0], "at least two pairs"),
+        ([1.0], [1.0], r"shapes \(1,\) and \(1,\); drift needs the scores of at least two pairs"),
         ([1.0, 2.0], [1.0], r"shapes \(2,\) and \(1,\)"),
         ([1.0, 2.0], [1.0, np.nan], "the other model gave nan for row 1"),
     ],
@@ -144,7 +140,6 @@ def test_beside_its_own_float32_weights_and_nobody_elses(model, tmp_path):
     [
         ({"backend": "fp8"}, "backend is 'fp8'; expected one of int8, onnx, onnx-int8"),
         ({"pairs": [("a", "b")]}, "at least two pairs"),
-        ({"pairs": ("a", "b")}, "at least two pairs"),
     ],
 )
 def test_wrong_arguments(model, tmp_path, options, message):
@@ -257,10 +252,3 @@ def test_without_what_the_exporter_needs(model, tmp_path, monkeypatch, package):
     ):
         export_model(model, tmp_path / "fast", "onnx", pairs=MANY)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_no_export_is_made_of_is_said_before_the_work(tmp_path):
-    with pytest.raises(TypeError, match=r"only a CrossEncoder can be exported, got 'tiny': load it"):
-        export_model("tiny", tmp_path / "fast", pairs=MANY)
-    with pytest.raises(ValueError, match="repeats must be a whole number, 1 or more, got 0"):
-        export_model(CrossEncoder("tiny", num_labels=1, seed=0), tmp_path / "fast", pairs=MANY, repeats=0)

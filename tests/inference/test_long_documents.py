@@ -185,14 +185,13 @@ def test_windows_of_tokens_fill_what_a_model_reads(model):
 
 def test_what_cannot_be_scored(model):
     for options, message in (
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"k": 0}, "k must be at least 1"),
+        ({"size": 0}, "size must be a whole number, 1 or more, got 0"),
+        ({"k": 0}, "k must be a whole number, 1 or more"),
         ({"size": 3, "stride": 4}, "stride=4 is more than size=3: the words between two windows would be lost"),
         ({"stride": 151}, "stride=151 is more than size=150"),
         ({"unit": "letters"}, "unit is 'letters'; expected words or tokens"),
         ({"aggregate": "sum"}, "aggregate is 'sum'; expected one of max, first, mean_top_k"),
         ({"unit": "tokens"}, "need a fast tokenizer"),
-        ({"unit": "tokens", "tokenizer": model.tokenizer}, "no max_length that windows could fill; give size="),
     ):
         with pytest.raises(ValueError, match=message):
             chunked(numbers, **options)
@@ -202,7 +201,7 @@ def test_what_cannot_be_scored(model):
         chunked(lambda pairs: np.zeros((len(pairs), 3)))([("a", "b")])
     with pytest.raises(DataError, match=r"the scorer gave nan for row 1 \(1 of 2 scores are not finite\)"):
         chunked(lambda pairs: [0.0, np.nan])([("a", "b"), ("a", "c")])
-    with pytest.raises(DataError, match="row 0, text 1: the text is missing"):
+    with pytest.raises(DataError, match="row 0, column '1': the text is missing"):
         chunked(numbers)([("a", None)])
     with pytest.raises(DataError, match="max_length=24 leaves no room beside the query 'cat cat cat"):
         chunked(model, unit="tokens")([("cat " * 30, "a dog")])
@@ -224,7 +223,7 @@ def test_a_report_by_hand(model):
         "  15 of 82 tokens are lost (18.3%)",
         "  first texts: 1 cut, 2 tokens lost, 2 at most",
         "  second texts: 3 cut, 13 tokens lost, 11 at most",
-        "  most: 'a' (11), 'c' (3), 'd' (1)",
+        "  most: 'a', 'c', 'd'",
     ]
 
 
