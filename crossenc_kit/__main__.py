@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        # imported only now, since torch takes seconds and `--help` does not need it
+        return pkgutil.resolve_name(f"crossenc_kit.{options.command}")(options)
     except KeyboardInterrupt:
         print("crossenc-kit: interrupted", file=sys.stderr)
         return 130
@@ -35,15 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Join the lines of a message; an error that nobody foresaw gets its type and a hint."""
-    message = ""
-    for line in filter(None, (" ".join(line.split()) for line in str(error).splitlines())):
-        ends = message and message[-1] not in ".:;,!?"
-        message += ((". " if line[0].isupper() else "; ") if ends else " ") + line
+    """Join the lines of a message; an unforeseen kind of error gets its type and a hint."""
+    joined = re.sub(r"(?<=[^.:;,!?\s])\s*\n\s*(?=\S)", "; ", str(error))  # unless a sign ends the line
+    message = " ".join(joined.split())
     ours = type(error).__module__.startswith("crossenc_kit")
     if ours or isinstance(error, (ValueError, OSError, ImportError)):
-        return message.strip()
-    return f"{type(error).__name__}:{message} (--debug shows where)"
+        return message
+    return f"{type(error).__name__}: {message} (--debug shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crossenc-kit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, command: Callable[[Any], int], summary: str) -> Callable[..., Any]:
+    def add(name: str, command: str, summary: str) -> Callable[..., Any]:
         text = f"{summary[0].upper()}{summary[1:]}."
         sub = commands.add_parser(name, help=summary, description=text)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -63,21 +64,21 @@ def _parser() -> argparse.ArgumentParser:
     columns: dict[str, Any] = {"nargs": 2, "metavar": ("LEFT", "RIGHT")}
     two_texts, device = "the columns with the two texts", "cpu, cuda, cuda:1, ... (default: the best)"
 
-    arg = add("run", run, "run a notebook as an experiment and keep its record")
+    arg = add("run", "lab.experiments:run_command", "run a notebook as an experiment and keep its record")
     arg("notebook", metavar="NOTEBOOK", help='a path, or a name such as "02_sts_regression" or "02"')
     pair: dict[str, Any] = {"nargs": 2, "action": "append", "metavar": ("NAME", "VALUE")}
     arg("-p", dest="parameters", default=[], help="set a parameter; repeat for more", **pair)
     arg("--name", help="name of the experiment (default: the notebook's and the time)")
     arg("--output-dir", default="experiments", metavar="DIR", help=EXPERIMENTS)
 
-    add("doctor", doctor, "check that everything the notebooks need is there")
+    add("doctor", "lab.doctor:doctor_command", "check that everything the notebooks need is there")
 
-    arg = add("results", results, "compare experiments, with mean and spread over seeds")
+    arg = add("results", "lab.records:results_command", "compare experiments, with mean and spread over seeds")
     arg("folder", nargs="?", default="experiments", metavar="FOLDER", help=EXPERIMENTS)
     arg("--metrics", nargs="+", metavar="NAME", help="the columns (default: the first five)")
     arg("--write", metavar="FILE", help="also combine the finished ones into one JSON record")
 
-    arg = add("score", score, "score the pairs of a file with a model")
+    arg = add("score", "inference.bulk:score_command", "score the pairs of a file with a model")
     arg("model", metavar="MODEL", help="a model's folder or hub name")
     arg("file", metavar="FILE", help="JSON Lines, TSV or CSV with a header, parquet: a pair per row")
     arg("--output", metavar="PATH", help="JSON Lines, or a folder/ of parquet shards (default: print)")
@@ -91,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     arg("--device", help=device)
     arg("--encoding", default="utf-8", help="of a text file (default: utf-8)")
 
-    arg = add("bench", bench, "compare speed and scores with sentence-transformers on this machine")
+    arg = add(
+        "bench", "lab.benchmark:bench_command", "compare speed and scores with sentence-transformers on this machine"
+    )
     arg("model", nargs="?", default="minilm", metavar="MODEL", help="folder or hub name (minilm)")
     arg("--pairs", metavar="FILE", help="a file of pairs (default: the sample data)")
     arg("--columns", help=two_texts, **columns)
@@ -101,36 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     arg("--device", help=device)
     arg("--json", action="store_true", help="print the report as JSON")
     return parser
-
-
-def run(options: argparse.Namespace) -> int:
-    from crossenc_kit.lab.experiments import run_command
-
-    return run_command(options)
-
-
-def doctor(options: argparse.Namespace) -> int:
-    from crossenc_kit.lab.doctor import doctor_command
-
-    return doctor_command(options)
-
-
-def results(options: argparse.Namespace) -> int:
-    from crossenc_kit.lab.records import results_command
-
-    return results_command(options)
-
-
-def score(options: argparse.Namespace) -> int:
-    from crossenc_kit.inference.bulk import score_command
-
-    return score_command(options)
-
-
-def bench(options: argparse.Namespace) -> int:
-    from crossenc_kit.lab.benchmark import bench_command
-
-    return bench_command(options)
 
 
 if __name__ == "__main__":

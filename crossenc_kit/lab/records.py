@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -35,8 +34,6 @@ class Experiment:
 
     def figure(self, figure: Any, name: str, alt: str = "") -> None:
         """Keep a figure as figures/<name>.png; `alt` says it in words, by default its own text."""
-        if not re.fullmatch(r"[\w-]+", name):
-            raise ValueError(f"{name!r} cannot name a figure; use letters, digits, _ and -")
         if alt:
             figure.set_label(alt)
         self.figures[name] = alt_text(figure)
@@ -104,23 +101,23 @@ def update_record(folder: Path, **changes: Any) -> None:
 def load_record(folder: str | os.PathLike) -> dict[str, Any]:
     """Read the record of one experiment, with its `metrics` ({} until written), `name`, `folder`."""
     folder = Path(folder)
-    parts = {}
-    for part in ("record", "metrics"):
-        path = folder / f"{part}.json"
+    record: dict[str, Any] = {"notebook": "", "status": "unknown", "parameters": {}, "metrics": {}}
+    for path in (folder / "record.json", folder / "metrics.json"):
         try:
-            parts[part] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            part = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
             raise RunError(f"{path} cannot be read ({error}); mend it or delete the folder") from None
-    found = {"metrics": parts["metrics"], "name": folder.name, "folder": str(folder)}
-    return {"notebook": "", "status": "unknown", "parameters": {}, **parts["record"], **found}
+        record |= {"metrics": part} if path.stem == "metrics" else part
+    return {**record, "name": folder.name, "folder": str(folder)}
 
 
 def load_records(folder: str | os.PathLike = "experiments") -> list[dict[str, Any]]:
     """Read the records of all experiments in `folder` (or of the one it is), oldest first."""
     if not Path(folder).is_dir():
-        raise RunError(f"there is no folder {os.fspath(folder)!r}; give the folder of the experiments")
+        where = f"there is no folder {os.fspath(folder)!r}"
+        raise RunError(f"{where}; give the folder of the experiments")
     files = [*Path(folder).glob("record.json"), *sorted(Path(folder).glob("*/record.json"))]
-    return sorted(map(load_record, (file.parent for file in files)), key=lambda r: str(r.get("started", "")))
+    return sorted((load_record(file.parent) for file in files), key=lambda r: r.get("started", ""))
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -156,19 +153,18 @@ def results_table(records: Sequence[Mapping[str, Any]], metrics: Sequence[str] |
     lines: list[str] = []
     finished = [record for record in records if record["status"] == "finished"]
     for notebook in sorted({record["notebook"] for record in finished}):
-        lines += [f"{notebook}: mean ± standard deviation over runs that differ only in the seed", ""]
-        lines += _table([r for r in finished if r["notebook"] == notebook], metrics)
-        lines.append("")
+        heading = "mean ± standard deviation over runs that differ only in the seed"
+        rows = _rows([r for r in finished if r["notebook"] == notebook], metrics)
+        lines += [f"{notebook}: {heading}", "", *align(rows), ""]
     for record in records:
         if record["status"] != "finished":
-            error = (record.get("error") or {}).get("message", "").splitlines() or [""]
-            name = record.get("name", record["notebook"])
-            lines.append(f"{name}: {record['status']}  {error[0]}".rstrip())
+            error = (record.get("error") or {}).get("message", "").partition("\n")[0]
+            lines.append(f"{record['name']}: {record['status']}  {error}".rstrip())
     return "\n".join(lines).rstrip() or "no experiments"
 
 
-def _table(records: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None) -> list[str]:
-    """Group the records of one notebook by their settings, as lines of text."""
+def _rows(records: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None) -> list[list[str]]:
+    """Group the records of one notebook by their settings: a heading, then a row per setting."""
     pandas = need("pandas", "a table of experiments")
     chosen = pandas.DataFrame([{k: str(v) for k, v in settings(r).items()} for r in records])
     chosen = chosen.fillna("")
@@ -176,19 +172,18 @@ def _table(records: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None) 
     numbers = pandas.DataFrame([flat(record["metrics"]) for record in records])
     numbers = numbers.reindex(columns=list(metrics or numbers.columns[:SHOWN]))
     numbers["minutes"] = [record.get("minutes") for record in records]
-    table = []
-    for setting, rows in numbers.groupby(varied or [0] * len(records), sort=False):
-        row = [str(len(rows)), *(setting if varied else ())]
-        row += [_mean(rows[name].dropna(), 1 if name == "minutes" else 4) for name in rows]
-        table.append(row)
-    return align([["runs", *(column.name for column in varied), *numbers.columns], *table])
+    rows = [["runs", *(column.name for column in varied), *numbers.columns]]
+    for setting, group in numbers.groupby(varied or [0] * len(records), sort=False):
+        means = [_mean(group[name].dropna(), 1 if name == "minutes" else 4) for name in group]
+        rows.append([str(len(group)), *(setting if varied else ()), *means])
+    return rows
 
 
 def _mean(values: Any, digits: int) -> str:
     if not len(values):
         return "-"
-    found = spread(list(values))
-    return f"{found['mean']:.{digits}f}" + (f" ± {found['std']:.{digits}f}" if len(values) > 1 else "")
+    deviation = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{deviation}"
 
 
 def align(table: Sequence[Sequence[str]]) -> list[str]:
@@ -208,27 +203,29 @@ def write_result(path: str | os.PathLike, records: Sequence[Mapping[str, Any]], 
     """
     if not records:
         raise RunError("there are no experiments to combine")
+    first = {"notebook": records[0]["notebook"], **settings(records[0])}
     for record in records:
+        this = {"notebook": record["notebook"], **settings(record)}
         name = record.get("name", record["notebook"])
         if record["status"] != "finished":
             raise RunError(f"{name} is {record['status']}; only finished experiments make a result")
-        first, this = ({"notebook": r["notebook"], **settings(r)} for r in (records[0], record))
         odd = [key for key in {**first, **this} if first.get(key) != this.get(key)]
         if odd:
             raise RunError(f"{name} differs from the first in {', '.join(odd)}; combine one setting")
     numbers = [flat(record["metrics"]) for record in records]
     common = [name for name in numbers[0] if all(name in found for found in numbers)]
-    minutes = [record["minutes"] for record in records if "minutes" in record]
-    origins = {dumps(record.get("provenance")): record.get("provenance") for record in records}
+    minutes: list[Any] = [record.get("minutes") for record in records]
+    origins = list({dumps(r.get("provenance")): r.get("provenance") for r in records}.values())
     result = {
         "notebook": records[0]["notebook"],
         "settings": settings(records[0]),
         "runs": [
-            {"seed": r["parameters"].get("seed"), "minutes": r.get("minutes"), "metrics": r["metrics"]} for r in records
+            {"seed": r["parameters"].get("seed"), "minutes": spent, "metrics": r["metrics"]}
+            for r, spent in zip(records, minutes, strict=True)
         ],
         "summary": {name: spread([found[name] for found in numbers]) for name in common},
-        "minutes": spread(minutes) if len(minutes) == len(records) else None,
-        "provenance": next(iter(origins.values())) if len(origins) == 1 else list(origins.values()),
+        "minutes": None if None in minutes else spread(minutes),
+        "provenance": origins[0] if len(origins) == 1 else origins,
         "commands": [record["command"] for record in records if "command" in record],
         **more,
     }
@@ -248,11 +245,13 @@ def read_result(name: str) -> dict[str, Any]:
 def describe_result(result: Mapping[str, Any]) -> str:
     """Show a combined result as a table: each metric's mean and range, and how it was made."""
     rows = [["metric", "mean", "range"]]
-    rows += [[name, f"{v['mean']:.4f}", f"{v['range']:.4f}"] for name, v in result["summary"].items()]
-    origins = result["provenance"] if isinstance(result["provenance"], list) else [result["provenance"]]
-    devices = dict.fromkeys(origin["device"] for origin in origins)  # two days differ in the date only
-    lines = [f"{len(result['runs'])} runs, {' and '.join(devices)}", *align(rows)]
-    return "\n".join([*lines, *(f"$ {command}" for command in result.get("commands", [])[:1])])
+    for name, value in result["summary"].items():
+        rows.append([name, f"{value['mean']:.4f}", f"{value['range']:.4f}"])
+    found = result["provenance"]
+    origins = found if isinstance(found, list) else [found]  # which may differ in the date only
+    devices = dict.fromkeys(origin["device"] for origin in origins)
+    commands = [f"$ {command}" for command in result.get("commands", [])[:1]]
+    return "\n".join([f"{len(result['runs'])} runs, {' and '.join(devices)}", *align(rows), *commands])
 
 
 def results_command(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The comparison on the user's machine: sides that agree, numbers that add up, and what is left out."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("name", ["one", "three"])
 @pytest.mark.parametrize("side", [side for side in SIDES if side != OURS])
 def test_every_side_gives_our_scores_before_the_activation(folders, name, side):
-    pytest.importorskip(SIDES[side].package.replace("-", "_"))
+    pytest.importorskip(side.partition(",")[0].replace("-", "_"))
     folder = str(folders / name)
     ours = score_with(OURS, folder, "cpu", None, PAIRS)
     assert ours.shape == ((10,) if name == "one" else (10, 3))
@@ -88,21 +89,18 @@ def test_what_is_measured_adds_up(here, folders, monkeypatch):
 
 
 def test_a_side_that_is_missing_or_fails_is_left_out_and_named(here, folders, monkeypatch):
-    monkeypatch.setitem(SIDES, "sentence-transformers", SIDES[OURS]._replace(package="not-a-package"))
-
     def broken(*arguments):
         raise RuntimeError("no\nsuch model")
 
-    monkeypatch.setitem(SIDES, "transformers, a loop", SIDES["transformers, a loop"]._replace(load=broken))
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.setitem(SIDES, "transformers, a loop", broken)
     report = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
     assert [side["name"] for side in report.sides] == [OURS]
-    assert report.left_out == {
-        "sentence-transformers": "not-a-package is not installed: pip install not-a-package",
-        "transformers, a loop": "it failed: RuntimeError: no such model",
-    }
-    table = str(report)
-    assert "sentence-transformers is left out: not-a-package is not installed: pip install not-a-package\n" in table
-    monkeypatch.setitem(SIDES, OURS, SIDES[OURS]._replace(load=broken))
+    missing = report.left_out.pop("sentence-transformers")
+    assert "needs sentence_transformers, which is not installed: pip install" in missing
+    assert report.left_out == {"transformers, a loop": "RuntimeError: no such model"}
+    assert "transformers, a loop is left out: RuntimeError: no such model\n" in f"{report}\n"
+    monkeypatch.setitem(SIDES, OURS, broken)
     benchmark._scorer.cache_clear()
     with pytest.raises(RuntimeError, match="no\nsuch model"):
         compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
@@ -115,7 +113,7 @@ def test_scores_that_differ_and_a_busy_machine_are_noted(here, folders, monkeypa
     for side in list(SIDES):
         if side not in (OURS, "transformers, a loop"):
             monkeypatch.delitem(SIDES, side)
-    monkeypatch.setitem(SIDES, "transformers, a loop", SIDES["transformers, a loop"]._replace(load=wrong))
+    monkeypatch.setitem(SIDES, "transformers, a loop", wrong)
     report = compare_speed(str(folders / "one"), PAIRS, repeats=1, device="cpu")
     table = str(replace(report, load_average=1000.0))
     assert "NOTE: scores of transformers, a loop differ by more than 0.001" in table
@@ -139,9 +137,6 @@ def test_without_pairs_it_takes_the_sample_data(here, monkeypatch):
         monkeypatch.delitem(SIDES, side)
     report = compare_speed("tiny", repeats=1, limit=5, device="cpu")
     assert (report.data, report.pairs) == ("from sts/dev.jsonl", 5)
-    for wrong in ({"repeats": 0}, {"limit": 0}):
-        with pytest.raises(ValueError, match="needs a turn and a pair"):
-            compare_speed("tiny", **wrong)
 
 
 def test_the_command_in_processes_of_their_own(folders, tmp_path, capsys, monkeypatch):

@@ -107,9 +107,9 @@ def test_a_value_of_another_type_is_an_error_that_shows_the_parameter(notebook, 
 def test_an_unknown_parameter_is_an_error_with_the_nearest_name(notebook):
     with pytest.raises(RunError, match=r"no parameter 'learning_rat'; did you mean learning_rate\?"):
         typed_parameters(notebook, {"learning_rat": 1})
-    with pytest.raises(RunError, match=r"no parameter 'zzz'; it has seed = 1, learning_rate = 0.0001"):
+    with pytest.raises(RunError, match=r"no parameter 'zzz'; it has seed, learning_rate, "):
         typed_parameters(notebook, {"zzz": 1})
-    with pytest.raises(RunError, match="output_dir is set by the runner"):
+    with pytest.raises(RunError, match="no parameter 'output_dir'"):
         typed_parameters(notebook, {"output_dir": "here"})
 
 
@@ -136,7 +136,7 @@ def test_a_path_with_braces_is_not_a_template(tmp_path, write_notebook):
     [
         ("seed = int('3')\noutput_dir = ''", r"parameters cell: \"seed = int\('3'\)\" is no literal"),
         ("seed = 1", 'has nowhere to put its record.*output_dir = ""'),
-        ("import os", "has no cell tagged 'parameters' with lines"),
+        ("import os", "has nowhere to put its record; its cell tagged 'parameters' needs"),
     ],
 )
 def test_a_parameters_cell_that_cannot_be_read_says_why(tmp_path, write_notebook, cell, message):
@@ -149,5 +149,5 @@ def test_a_file_that_is_no_notebook_or_has_no_parameters_is_an_error(tmp_path, w
         (tmp_path / "a.ipynb").write_text(text)
         with pytest.raises(RunError, match=r"a\.ipynb is not a notebook"):
             read_parameters(tmp_path / "a.ipynb")
-    with pytest.raises(RunError, match=r"b\.ipynb has no cell tagged 'parameters'"):
+    with pytest.raises(RunError, match=r"b\.ipynb has nowhere to put its record"):
         read_parameters(write_notebook(tmp_path, parameters="seed = 1", name="b", tags=()))

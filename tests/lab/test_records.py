@@ -39,11 +39,6 @@ def test_a_notebook_opened_by_hand_keeps_the_same_record(tmp_path):
         start_run("n", {"seed": 1}, tmp_path / "a" / "b")
 
 
-def test_a_figure_has_a_plain_name(tmp_path):
-    with pytest.raises(ValueError, match="cannot name a figure"):
-        start_run("n", {}, tmp_path).figure(None, "../curve")
-
-
 def a_run(seed, value, **more):
     run = {"notebook": "n", "status": "finished", "minutes": 1.5, "metrics": {"test": {"value": value}}}
     return {**run, "parameters": {"seed": seed, "epochs": 2, "model": "a"}, "provenance": {"python": "3"}} | more
