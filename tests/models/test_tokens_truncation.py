@@ -7,8 +7,6 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from small_models import tokenizer
 
 from crossenc_kit.errors import DataError, TruncationWarning
@@ -16,33 +14,7 @@ from crossenc_kit.models.cross_encoder import CrossEncoder
 from crossenc_kit.models.settings import SBERT_CONFIG, find_rule
 from crossenc_kit.models.tokens import only_second, tokenize, without_room
 
-KINDS = ["wordpiece", "no segments", "bytes", "unigram"]
-TEXTS = st.lists(st.sampled_from(["the", "cat", " ", "\n", "sings", "é", "日本", "🙂", "A"]), max_size=12).map("".join)
 QUERY, LONG = "the cat and the dog in school", "a dog is in the book of the city and the cat"
-
-
-def hugging_face(kind, left, right, max_length):
-    """The ids and segments that Hugging Face gives one pair, or None where it raises an error."""
-    try:
-        encoded = tokenizer(kind)([left], [right], truncation="only_second", max_length=max_length)
-    except Exception as error:  # of the fast tokenizers, and of no type of its own
-        if "Truncation error" not in str(error):
-            raise
-        return None
-    return {name: rows[0] for name, rows in encoded.items()}
-
-
-def assert_as_hugging_face(kind, left, right, max_length):
-    expected = hugging_face(kind, left, right, max_length)
-    if expected is None:
-        with pytest.raises(DataError, match="row 0: the first text has"):
-            tokenize(tokenizer(kind), [(left, right)], max_length, "only_second")
-        return
-    tokens = tokenize(tokenizer(kind), [(left, right)], max_length, "only_second")
-    ids, segments = tokens.pair(0)
-    assert ids.tolist() == expected["input_ids"]
-    assert tokens.lengths.tolist() == [len(ids)]
-    assert segments is None or segments.tolist() == expected["token_type_ids"]
 
 
 # --- the rule -------------------------------------------------------------------------------------
@@ -52,30 +24,6 @@ def test_the_rule_by_hand():
     sizes = np.array([[3, 4], [3, 9], [6, 9], [0, 20], [7, 0], [7, 1], [9, 0]])
     assert only_second(sizes, 7).tolist() == [[3, 4], [3, 4], [6, 1], [0, 7], [7, 0], [7, 0], [9, 0]]
     assert without_room(sizes, 7).tolist() == [False] * 5 + [True] * 2
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(left=TEXTS, right=TEXTS, max_length=st.integers(6, 30))
-def test_any_texts_are_cut_as_hugging_face_does(kind, left, right, max_length):
-    assert_as_hugging_face(kind, left, right, max_length)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_case(kind):
-    """Both short, one long, both long, empty, at the limit and around it: cut, and refused, where theirs are."""
-    refused = 0
-    for left in (0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 30):
-        for right in (0, 1, 2, 3, 8, 30):
-            pair = " a" * left, " b" * right
-            assert_as_hugging_face(kind, *pair, 16)
-            refused += hugging_face(kind, *pair, 16) is None
-    assert refused > 5
-
-
-def test_a_tokenizer_that_cuts_at_the_start(monkeypatch):
-    for kind in KINDS:
-        monkeypatch.setattr(tokenizer(kind), "truncation_side", "left")
-        assert_as_hugging_face(kind, "the cat", LONG, 16)
 
 
 def test_a_query_that_leaves_no_room_is_an_error_that_says_what_to_do():
