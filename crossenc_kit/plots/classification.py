@@ -118,8 +118,8 @@ def precision_recall(reports: Any, *, title: str = "Precision against recall") -
     AP, the average precision, is the area under the steps. Dotted lines show the share of the class,
     which is the precision of a random scorer.
 
-    reports: name -> report with one score per pair, for up to four systems; or one report, in which
-        each of up to four classes is drawn against the others
+    reports: name -> report with one score per pair, for up to four systems; or one report, of which
+        each class (up to four) is drawn against the others
     """
     if isinstance(reports, Mapping):
         curves = {name: (r.probabilities, r.labels, r.threshold) for name, r in reports.items()}
@@ -150,9 +150,9 @@ def precision_recall(reports: Any, *, title: str = "Precision against recall") -
 
 
 def _one_against_rest(report: Any) -> dict[str, tuple[np.ndarray, np.ndarray, Any]]:
-    """Map each class to its probabilities, to whether it is the label, and to no threshold.
+    """Map each class to its probabilities `(N,)`, to whether it is the label `(N,)`, and to None.
 
-    Classes of no pair or of all pairs have no curve and are left out.
+    Leave out classes that no pair has or all pairs have, because they have no curve.
     """
     curves = {}
     for index, name in enumerate(report.label_names):
@@ -175,13 +175,13 @@ def compare_by_tag(
 
     Whiskers are 95 % bootstrap intervals.
 
-    tags: `(N,)`; the most frequent is on top
+    tags: one per pair, `(N,)`; the most frequent is drawn on top
 
     Raises `ValueError` if reports and tags are not of the same pairs.
     """
     if not np.array_equal(ours.labels, theirs.labels) or len(tags) != ours.count:
-        counts = f"{ours.count} and {theirs.count} pairs and {len(tags)} tags"
-        raise ValueError(f"{counts}; expected two reports of the same pairs, and one tag per pair")
+        given = f"{ours.count} and {theirs.count} pairs and {len(tags)} tags"
+        raise ValueError(f"{given}; expected two reports of the same pairs, and one tag per pair")
     column = np.array([str(tag) for tag in tags], dtype=object)
     counts = Counter(column)
     order = sorted(counts, key=lambda tag: (-counts[tag], tag))

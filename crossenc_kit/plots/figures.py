@@ -73,7 +73,7 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
 
 
 def few(systems: Mapping[str, Any], what: str = "systems") -> Mapping[str, Any]:
-    """Return the systems; `ValueError` for none, and for more than there are styles to tell apart."""
+    """Return the systems; raise `ValueError` if there are none, or more than there are styles."""
     if not 1 <= len(systems) <= len(STYLES):
         raise ValueError(f"expected 1 to {len(STYLES)} {what}, which can be told apart; got {len(systems)}")
     return systems
@@ -91,7 +91,7 @@ def one_line(text: str, width: int) -> str:
 
 
 def safe(text: str, width: int = 40) -> str:
-    """Do the same, and escape every dollar, so that matplotlib never reads maths."""
+    """Clean a text like `one_line`, and escape dollars, so that matplotlib never reads maths."""
     return one_line(text, width).replace("$", r"\$")
 
 

@@ -38,9 +38,9 @@ HATCHED = 40  # the most bars that are wide enough for a hatch
 def query_differences(comparison: Any, *, queries: Mapping[str, str] | None = None, named: int = 4) -> Figure:
     """Draw the difference of two runs on each query, sorted, and name those that won and lost most.
 
-    comparison: from `compare_runs`
-    queries: texts by id, shown in place of the ids
-    named: queries to name at each end
+    comparison: the result of `compare_runs`
+    queries: `{query id: text}`; texts are shown instead of ids
+    named: how many queries are named at each end
     """
     values = np.asarray(comparison.differences, float)
     order = np.argsort(-values, kind="stable")
@@ -97,13 +97,13 @@ def rank_changes(
 ) -> Figure:
     """Draw the rank of each relevant document in two runs, one panel per query.
 
-    Rank 1 is on top, and ranks are on a log scale. A document that a run lacks is below the dotted
-    line.
+    Rank 1 is on top, and ranks are on a log scale. A document that a run lacks is drawn below the
+    dotted line.
 
-    queries: texts by id, shown in place of the ids
+    queries: `{query id: text}`; texts are shown instead of ids
     query_ids: by default the first 6 with a relevant document in either run
 
-    Raises `ValueError` if there is nothing to draw.
+    Raises `ValueError` if neither run has a relevant document.
     """
     slopes = _slopes(qrels, before, after, query_ids, relevant_from)
     lines = [line for own in slopes.values() for line in own]
@@ -239,7 +239,7 @@ def _point(point: Any, cost: str, metric: str) -> tuple[float, ...]:
 
 
 def _write_depths(ax: Axes, table: np.ndarray) -> None:
-    """Write each depth below its point; once, below the lowest, if systems share its cost."""
+    """Write each depth below its point, only once below the lowest if systems share its cost."""
     lowest: dict[tuple[float, float], float] = {}
     for depth, at, value in table[:, :3]:
         lowest[depth, at] = min(value, lowest.get((depth, at), value))
@@ -259,9 +259,9 @@ def dots_by_seed(
 
     Systems are sorted by their mean, the best on top.
 
-    values: name -> the values of its seeds, or {seed: value}
-    intervals: name -> ends of a whisker, for example a bootstrap over queries
-    references: name -> a value drawn as a vertical line, for example BM25's
+    values: name -> one value per seed, or {seed: value}
+    intervals: name -> ends of a whisker, for example from a bootstrap over queries
+    references: name -> a value to draw as a vertical line, for example BM25's
     """
     tables = {
         name: np.asarray(list(own.values()) if isinstance(own, Mapping) else own, float) for name, own in values.items()

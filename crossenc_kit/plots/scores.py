@@ -100,7 +100,7 @@ def label_histogram(
 ) -> Figure:
     """Draw how many pairs have each label.
 
-    names: of the classes 0, 1, ..., if the labels are classes
+    names: the names of classes 0, 1, ...; None if the labels are numbers
     """
     labels = np.asarray(labels)
     values, counts = np.unique(labels, return_counts=True)
@@ -156,8 +156,8 @@ def bars_with_intervals(
 ) -> Figure:
     """Draw one horizontal bar per name, with its interval as a whisker; the first is on top.
 
-    intervals: the ends of the whiskers; some names may be missing
-    counts: pairs behind a value, written after its name; some names may be missing
+    intervals: name -> ends of its whisker; names may be missing
+    counts: name -> number of pairs behind its value, written after it; names may be missing
     """
     intervals, counts = intervals or {}, counts or {}
     facts = "; ".join(_with_interval(name, value, intervals.get(name)) for name, value in values.items())
@@ -200,7 +200,7 @@ def frontier(systems: Mapping[str, tuple[float, float]], *, more_is_better: bool
     """Name the systems that no other beats, by growing cost or speed.
 
     One system beats another if it is better in cost or quality and at least as good in the other.
-    Differences count however small they are: give equal numbers to what is equal but for rounding.
+    Any difference counts, however small, so round numbers that differ only in their last digits.
 
     systems: name -> (cost, quality)
     more_is_better: the first number is a speed, not a cost
@@ -231,8 +231,8 @@ def tradeoff(
     A dotted line joins the systems that no other beats.
 
     systems: name -> (cost, quality)
-    intervals: name -> ends of the whisker of its quality; some names may be missing
-    spreads: name -> least and most cost; some names may be missing
+    intervals: name -> ends of the whisker of its quality; names may be missing
+    spreads: name -> least and most cost; names may be missing
     groups: name -> one of at most four kinds, each with its own marker
     more_is_better: the first number is a speed (pairs/s), not a cost (ms per query)
 
@@ -294,9 +294,9 @@ def _steps(best: list[tuple[float, float]], more_is_better: bool) -> list[Any]:
 
 
 def _name_points(figure: Figure, ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name above its point, moved up or down until it covers no other name or point.
+    """Write each name beside its point, moved up or down until it covers no other name or point.
 
-    A thin line joins a name to its point if it is further away.
+    If it ends up further away, a thin line joins it to its point.
     """
     from matplotlib.transforms import Bbox
 

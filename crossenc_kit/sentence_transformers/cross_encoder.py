@@ -95,11 +95,11 @@ class CrossEncoder(cross_encoder.CrossEncoder):
 
         The loader's batches are used as they are. After `fit` the model holds its last weights.
 
-        evaluator: called after each epoch and every `evaluation_steps` steps of it
+        evaluator: called after each epoch, and every `evaluation_steps` steps within it
         loss_fct: `loss(logits, labels)`; by default BCE for one label, else cross-entropy
         activation_fct: applied to the logits before the loss
-        scheduler: constantlr or warmup + constant, linear, cosine, cosinewithhardrestarts, in any case; or an
-            object with `step()` and `get_last_lr()`
+        scheduler: constantlr, or warmup followed by constant, linear, cosine or
+            cosinewithhardrestarts, upper case or lower; or an object with `step()` and `get_last_lr()`
         use_amp: fp16 on a GPU, bf16 elsewhere
         callback: called as `callback(score, epoch, steps)`; steps is -1 at an epoch's end
         """
@@ -170,8 +170,8 @@ class Fitting:
 def read_loader(loader: Any) -> tuple[Any, Callable[[int], list[np.ndarray]], int]:
     """Return a `DataLoader`'s examples, its batches as a function of the epoch, and the largest size.
 
-    Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` for
-    anything else.
+    Each epoch draws its batches from the loader's own sampler once, in turn. Raises `TypeError` if
+    it is not a loader with batches.
     """
     from torch.utils.data import BatchSampler, IterableDataset
 
@@ -228,7 +228,7 @@ def optimizer_with(kind: Any, params: Mapping[str, Any]) -> tuple[Callable[[list
 
 
 def schedule_of(scheduler: Any) -> Callable[[int], float]:
-    """Turn a torch scheduler into a function of the step: its rate as a share of its first one."""
+    """Turn a torch scheduler into a function: step -> its rate as a share of its first rate."""
     base = scheduler.base_lrs[0] if getattr(scheduler, "base_lrs", None) else scheduler.get_last_lr()[0]
     factors = [scheduler.get_last_lr()[0] / base]
 

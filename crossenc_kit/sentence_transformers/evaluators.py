@@ -4,9 +4,9 @@ Call one as `evaluator(model, output_path, epoch, steps)`. It scores its pairs w
 and appends a row to `<class>_<name>_results.csv` in `output_path`. The older ones return the float
 that training selects by; the later ones return a dict, in which `primary_metric` names that float.
 
-The numbers agree with sentence-transformers, except for the differences that the classes name. Data
-or scores that give no number raise `DataError`: pairs and labels when the evaluator is made, scores
-when it is called. There is no `prompt_name`, because a `CrossEncoder` takes none.
+The numbers agree with sentence-transformers, except for the differences that the classes name.
+Unusable pairs and labels raise `DataError` when the evaluator is made, unusable scores when it is
+called. There is no `prompt_name`, because a `CrossEncoder` takes none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class CsvEvaluator:
-    """An evaluator with a name and a CSV file; a subclass says in `measure` what is measured."""
+    """An evaluator with a name and a CSV file; subclasses implement `measure`."""
 
     primary_metric = ""  # the key to select by, if a dict is returned
 
@@ -66,10 +66,10 @@ class CsvEvaluator:
     ) -> np.ndarray:
         """Score pairs with a model or a function: `(N,)`, or `(N, C)` if `classes`.
 
-        where: puts the index of a pair into words, for errors
-        options: for `model.predict`; a function gets the pairs alone
+        where: names a pair by its index, for error messages
+        options: passed to `model.predict`; a function gets only the pairs
 
-        Raises `DataError` for another number of outputs and for scores that are not finite.
+        Raises `DataError` if the number of scores is wrong or a score is not finite.
         """
         call = as_scorer(model)
         asked = {"convert_to_numpy": True, "show_progress_bar": False, **options}
@@ -97,9 +97,9 @@ class CsvEvaluator:
 
 
 class PairEvaluator(CsvEvaluator):
-    """An evaluator of N pairs with one label each; `options` go to `model.predict`.
+    """An evaluator of N pairs with one label each; `options` are passed to `model.predict`.
 
-    Raises `DataError` naming the first row that is no pair of texts with a number.
+    Raises `DataError` naming the first row that is not a pair of texts with a number.
     """
 
     def __init__(self, sentence_pairs: Any, labels: Any, name: str, write_csv: bool, **options: Any):
@@ -289,7 +289,7 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
 
 
 def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Return labels as class indices below `count`; `DataError` names the first that is none."""
+    """Return labels as class indices below `count`; raise `DataError` naming the first bad one."""
     most = np.inf if count is None else count - 1
     wrong = np.flatnonzero((labels < 0) | (labels != np.floor(labels)) | (labels > most))
     if len(wrong):
@@ -299,7 +299,7 @@ def _classes(labels: np.ndarray, count: int | None = None) -> np.ndarray:
 
 
 def _different(labels: np.ndarray) -> np.ndarray:
-    """Return the labels; `DataError` if all are equal."""
+    """Return the labels; raise `DataError` if all are equal."""
     if len(np.unique(labels)) < 2:
         equal = f"all {len(labels)} labels are {labels[0]:g}"
         raise DataError(f"{equal}; expected at least two different ones")

@@ -33,16 +33,16 @@ class CrossEncoderNanoBEIREvaluator(CsvEvaluator):
 
     Select by the mean nDCG@k. Keys are `NanoMSMARCO_R100_ndcg@10` for a collection and
     `NanoBEIR_R100_mean_ndcg@10` for the mean; `base_` is the first stage. Documents with a grade
-    above 0 are relevant, and a query of which nothing relevant was found counts 0.
+    above 0 are relevant, and a query for which nothing relevant was found counts 0.
 
     dataset_names: by default all but ArguAna and Touche2020, as in sentence-transformers
     rerank_k: candidates per query that are reranked
     always_rerank_positives: see `CrossEncoderRerankingEvaluator`
-    aggregate_fn, aggregate_key: how values become a mean, and what that is called
-    folder: holds one folder per collection, named as on the hub ("NanoMSMARCO"), in short
-        ("msmarco") or otherwise; its run is runs/bm25.tsv or runs/bm25_<split>.tsv, and without
-        one BM25 searches the corpus. Without `folder`, `dataset_id` is loaded from the hub
-    split: whose judgements, if there are several
+    aggregate_fn, aggregate_key: the mean over collections, and its name
+    folder: contains one folder per collection, named as on the hub ("NanoMSMARCO"), in short
+        ("msmarco") or as you like. BM25 searches the corpus if there is no runs/bm25.tsv or
+        runs/bm25*_<split>.tsv. Without `folder`, `dataset_id` is loaded from the hub
+    split: the split whose judgements are read from `folder`
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class CrossEncoderNanoBEIREvaluator(CsvEvaluator):
 
 
 def _in_folder(folder: Path, names: Sequence[str] | None) -> dict[str, Path]:
-    """Find the collections of a folder, by the name that their figures get."""
+    """Find the collections in a folder: the name used in keys -> the collection's folder."""
     known = {_short(path.parent.name): path.parent for path in sorted(folder.glob("*/corpus.jsonl*"))}
     if not known:
         raise DataError(f"no collections in {folder}: it has no folder with a corpus.jsonl")
@@ -107,7 +107,7 @@ def _in_folder(folder: Path, names: Sequence[str] | None) -> dict[str, Path]:
 
 
 def _chosen(known: Iterable[str], names: Sequence[str] | None, where: str) -> list[str]:
-    """List the short names of the collections that are asked for; all but two by default."""
+    """List the short names of the requested collections; by default all but two."""
     known = list(known)
     if names is None:
         return [key for key in known if key not in NOT_BY_DEFAULT] or known
@@ -124,7 +124,7 @@ def _short(name: str) -> str:
 
 
 def _from_folder(folder: Path, split: str, rerank_k: int) -> list[dict[str, Any]]:
-    """Read the samples of a collection on the disk: one per judged query."""
+    """Read a collection from disk, as one sample per judged query."""
     runs = folder / "runs"
     found = [*runs.glob("bm25.tsv*")] or sorted(runs.glob(f"bm25*_{split}.tsv*"))
     if len(found) > 1:
@@ -152,7 +152,7 @@ def _from_folder(folder: Path, split: str, rerank_k: int) -> list[dict[str, Any]
 
 
 def _from_hub(dataset_id: str, split: str, rerank_k: int) -> list[dict[str, Any]]:
-    """Read the samples of a collection on the hub: subsets corpus, queries, qrels and bm25."""
+    """Load a collection from the hub (subsets corpus, queries, qrels, bm25), as samples."""
     datasets = need("datasets", "the hub")
     parts = ("corpus", "queries", "qrels", "bm25")
     corpus, queries, qrels, run = (datasets.load_dataset(dataset_id, part, split=split) for part in parts)

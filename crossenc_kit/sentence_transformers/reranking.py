@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """A query with its K candidates; `first_stage` has the grades in the order that was given."""
+    """A query with its K candidates; `first_stage` holds their grades in the order given."""
 
     query: str
     texts: list[str]
@@ -33,9 +32,9 @@ class Sample(NamedTuple):
 
 
 class SampleEvaluator(CsvEvaluator):
-    """An evaluator of samples, a list or a dict of them; metrics are cut at `at_k`.
+    """An evaluator of a list (or dict) of samples; metrics are cut off at rank `at_k`.
 
-    Raises `DataError` naming the sample that lacks a key or a text, and if there are none.
+    Raises `DataError` if there are no samples, or naming the one that lacks a key or a text.
     """
 
     def __init__(self, samples: Any, at_k: int, name: str, write_csv: bool, mrr_at_k: int | None):
@@ -55,18 +54,20 @@ class SampleEvaluator(CsvEvaluator):
 
         They are AP, reciprocal rank and nDCG, each 0 if nothing is relevant.
         """
-        measures = {
-            "MAP": average_precision_of,
-            f"MRR@{self.at_k}": partial(reciprocal_rank, k=self.at_k),
-            f"NDCG@{self.at_k}": partial(ndcg, k=self.at_k),
-        }
-        each = [[m(*own) if any(own[1]) else 0.0 for m in measures.values()] for own in rankings]
-        return dict(zip(measures, np.mean(each, axis=0).tolist(), strict=True))
+        k, each = self.at_k, []
+        for scores, grades in rankings:
+            found = (0.0, 0.0, 0.0)
+            if any(grades):
+                precision = average_precision_of(scores, grades)
+                found = (precision, reciprocal_rank(scores, grades, k), ndcg(scores, grades, k))
+            each.append(found)
+        columns = ("MAP", f"MRR@{k}", f"NDCG@{k}")
+        return dict(zip(columns, np.mean(each, axis=0).tolist(), strict=True))
 
     def scores_of_each(self, model: Any, **options: Any) -> dict[int, np.ndarray]:
         """Score all candidates in one call of the model: sample number -> raw scores `(K,)`.
 
-        Samples without a positive candidate count 0 whatever the scores, and are left out.
+        Skip samples without a positive candidate, which count 0 whatever the scores.
         """
         groups = {number: group for number, group in self.groups.items() if any(group.grades)}
         rows = [(n, place) for n, group in groups.items() for place in range(len(group.texts))]
@@ -191,7 +192,8 @@ def _read(sample: Any, number: int, others: str) -> tuple[str, list[str], list[s
     if missing:
         raise DataError(f"sample {number}: no {missing[0]!r} among {list(sample)}")
     query = check_text(sample["query"], f"sample {number}, query")
-    return query, *(_texts(sample[key], f"sample {number}, {key}") for key in ("positive", others))
+    positive, rest = (_texts(sample[key], f"sample {number}, {key}") for key in ("positive", others))
+    return query, positive, rest
 
 
 def _texts(value: Any, where: str) -> list[str]:
