@@ -25,7 +25,8 @@ Evaluator = Callable[[Any], Mapping[str, float] | float]  # of a model, for `tra
 # Entries of a configuration that say where a model has been, not what it computes. The activation is
 # fingerprinted separately.
 NOT_THE_MODEL = {"_name_or_path", "transformers_version", "architectures", "sentence_transformers"}
-NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype", "problem_type", "use_cache"}
+NOT_THE_MODEL |= {"sbert_ce_default_activation_function", "torch_dtype", "dtype"}
+NOT_THE_MODEL |= {"problem_type", "use_cache"}
 # Decorators and context managers put frames of these modules between the caller and the package.
 WRAPPERS = {"contextlib", "torch.utils._contextlib"}
 
@@ -121,7 +122,12 @@ def score_pairs(scorer: Scorer, texts: Sequence[tuple[str, str]]) -> np.ndarray:
     return scores
 
 
-def check_finite(scores: np.ndarray, where: Callable[[int], str], scorer: str = "the scorer", advice: str = "") -> None:
+def check_finite(
+    scores: np.ndarray,
+    where: Callable[[int], str],
+    scorer: str = "the scorer",
+    advice: str = "",
+) -> None:
     """Raise `DataError` if a score of `(N,)` or `(N, C)` is not finite.
 
     where: turns the row number into the name of its pair
@@ -170,8 +176,9 @@ def check_activation(activation: Any) -> None:
     parts = list(activation.modules()) if hasattr(activation, "modules") else [None]
     if not all(type(part).__module__.startswith("torch.") for part in parts):
         raise ValueError(
-            f"the activation {activation!r} is your own, and scores kept on the disk cannot say which one "
-            'made them: use one of torch.nn, or raw scores (identity); a cache also takes teacher="name-and-version"'
+            f"the activation {activation!r} is your own, and scores kept on the disk cannot say which "
+            "one made them: use one of torch.nn, or raw scores (identity); a cache of your own also "
+            'takes teacher="name-and-version"'
         )
 
 

@@ -130,7 +130,7 @@ def _states(model: CrossEncoder, tokens: Tokens, rows: np.ndarray, attention: bo
 
 
 class Step(NamedTuple):
-    """An optimizer step: the epochs done after it, its micro-batches of row numbers, and what they hold."""
+    """An optimizer step: the epochs done after it, and its micro-batches of row numbers."""
 
     epoch: float
     micro_batches: list[np.ndarray]
@@ -166,7 +166,7 @@ def _optimizer(student: CrossEncoder, projection: Any, config: TrainingConfig) -
 
 @contextmanager
 def _comparable(student: CrossEncoder, teacher: CrossEncoder, attention: bool) -> Iterator[None]:
-    """Turn dropout off and, if attention is compared, the plain attention on, which reports it."""
+    """Turn dropout off; to compare attention, switch to the plain attention, which reports it."""
     models = [student.model, teacher.model]
     before = [(model.training, model.config._attn_implementation) for model in models]
     try:
@@ -315,7 +315,8 @@ def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the divergence of attention `(B, heads, T, T)`: sum over keys of p (log p - log q), in nats.
 
-    p is the teacher's distribution, q the student's; mean over heads and queries; Wang et al., "MiniLM", 2020.
+    p is the teacher's distribution and q the student's; the mean is over heads and queries.
+    Wang et al., "MiniLM", 2020.
     """
     p, q = teacher.float(), student.float()
     terms = p * (p.clamp(min=LEAST).log() - q.clamp(min=LEAST).log())  # (B, heads, T, T), keys last

@@ -148,8 +148,8 @@ def _keys(pairs: Pairs, known: Mapping[str, Any]) -> tuple[list[Key], str]:
         return ids, "ids"
     if "texts" not in known:
         raise DataError(
-            "the file has scores by query id and document id, and the pairs have no tags query_id and "
-            "document_ids (a collection's as_pairs makes them); give a list of (query id, document id)"
+            "the file has scores by query id and document id, and the pairs have no tags query_id "
+            "and document_ids (a collection's as_pairs makes them); give a list of ids"
         )
     return pairs.texts, "texts"
 
@@ -220,7 +220,7 @@ def _only(pairs: Pairs, rows: list[int], absent: list[Key], by: str) -> Pairs:
 
 
 def _tag(value: Any, kept: np.ndarray) -> Any:
-    """Return a group's tag; a list with an item per pair, such as document_ids, loses the items that go."""
+    """Return a group's tag; a list with one item per pair (document_ids) loses the items that go."""
     if isinstance(value, list) and len(value) == len(kept):
         return [item for item, keep in zip(value, kept, strict=True) if keep]
     return value

@@ -3,9 +3,9 @@
     score_file("my-model", "pairs.jsonl.gz", "scores/", keep=["id"])
     torchrun --nproc_per_node 2 -m crossenc_kit score my-model pairs.jsonl.gz --output scores/
 
-Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so its scores
-have the same bits whatever else the job scores, and a killed job continues with the missing shards.
-Process r of W takes the shards k with k % W == r; the processes do not talk to each other.
+Rows are tokenised and scored block by block. A shard is always cut into the same blocks, so its
+scores have the same bits whatever else the job scores, and a killed job continues with the missing
+shards. Process r of W takes the shards k with k % W == r; the processes do not talk to each other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from crossenc_kit.models.tokens import one_or_more
 from crossenc_kit.scorers import check_activation, check_finite, fingerprint, warn_at_call
 
 SHARD_SIZE = 16384  # rows: a killed job loses at most this many scores
-CPU_ROWS, GPU_ROWS = 2048, 16384  # rows per block: dozens of batches on a CPU, a few large ones on a GPU
+CPU_ROWS = 2048  # rows per block: dozens of batches
+GPU_ROWS = 16384  # a few large batches
 PAUSE = 2.0  # seconds between two updates of the progress bar: short enough to watch, and for a log
 ADVICE = "; its weights hold a NaN or overflow in 16 bits: train it anew, or load it in float32"
 
@@ -77,16 +78,16 @@ def score_file(
 ) -> ScoredFile:
     """Score the pairs of a file (JSON Lines, TSV, CSV, gzipped or not; parquet).
 
-    Writes `row` (from 0), `score`, `label` for several classes, and the columns `keep`. A killed job
-    continues when it is run again; another input, model or setting is refused.
+    Writes `row` (from 0), `score`, `label` for several classes, and the columns `keep`. A killed
+    job continues when it is run again; another input, model or setting is refused.
 
-    output: a folder of parquet shards if it ends with /, exists, or if `shards` or `shard_size` (rows per
-        shard, 16,384) is given; otherwise a file of JSON Lines
+    output: a folder of parquet shards if it ends with / or exists, or if `shards` or `shard_size`
+        (rows per shard, 16,384) is given; otherwise a file of JSON Lines
     columns: the two texts, by default found as in `read_pairs`
-    settings: `batch_size`, `threads`, `activation_fn` (or "softmax"), `device` (if `model` is a name)
+    settings: `batch_size`, `threads`, `activation_fn` (or "softmax"), `device` (for a model's name)
 
-    Raises `DataError` naming a row that cannot be used or whose score is not finite, `CheckpointError`
-    if the folder's job differs, `ValueError` if the input would be overwritten.
+    Raises `DataError` naming a row that cannot be used or whose score is not finite,
+    `CheckpointError` if the folder's job differs, `ValueError` if the input would be overwritten.
     """
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     began = time.monotonic()
@@ -117,9 +118,9 @@ def _check_lines(path: Path, output: Path, processes: int) -> None:
     if processes > 1:
         raise ValueError(f"{processes} processes write a shard each: name a folder as output, such as scores/")
     if {".csv", ".tsv", ".parquet"} & set(output.suffixes):
-        raise ValueError(f"{output}: scores are written as JSON Lines (.jsonl) or, in a folder/, as parquet")
+        raise ValueError(f"{output}: scores are written as JSON Lines or, in a folder/, as parquet")
     if output.exists() and path.samefile(output):
-        raise ValueError(f"the scores would be written over the input {path}; name another output than {output}")
+        raise ValueError(f"the scores would be written over the input {path}; name another output")
 
 
 def _prepare(
@@ -130,12 +131,13 @@ def _prepare(
     scorer = load_scorer(model, **settings)
     written = {"row", "score"} if scorer.model.num_labels == 1 else {"row", "score", "label"}
     if taken := written.intersection(keep):
-        raise ValueError(f"cannot keep the column {min(taken)!r}: the scores use that name; rename it in {path}")
+        column = f"the column {min(taken)!r} of {path}"
+        raise ValueError(f"cannot keep {column}: the scores use that name; rename it")
     return file, scorer
 
 
 def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[dict[str, Any]]:
-    """Yield a row of JSON for each pair: `row`, the kept columns, `score`, and `label` for several classes."""
+    """Yield for each pair its `row`, the kept columns, `score`, and `label` for several classes."""
     total = 0
     with _bar(file.rows, progress) as bar:
         for _, block in read_blocks(file, scorer.block_rows, range(-(-file.rows // scorer.block_rows))):
@@ -144,20 +146,14 @@ def score_rows(scorer: BlockScorer, file: PairFile, progress: bool) -> Iterator[
             bar.update(len(scores))
             columns = _columns(scorer, block, scores)
             for values in zip(*columns.values(), strict=True):
-                yield {name: _for_json(value) for name, value in zip(columns, values, strict=True)}
+                yield dict(zip(columns, values, strict=True))
     _warn_of_cut(total, file.rows, scorer)
-
-
-def _for_json(value: Any) -> Any:
-    """Write values of a parquet file for which JSON has no form, such as dates, as text."""
-    known = (str, int, float, list, dict, type(None), np.ndarray, np.generic)
-    return value if isinstance(value, known) else str(value)
 
 
 def _score_shards(
     scorer: BlockScorer, file: PairFile, there: Shards, names: dict[int, str], size: int, progress: bool
 ) -> int:
-    """Score and write those shards `{number: name}` that are missing; return how many rows they have."""
+    """Score and write the missing shards `{number: name}`; return how many rows they have."""
     rows = {number: min(size, file.rows - number * size) for number in names}
     missing = [number for number, name in names.items() if not there.is_whole(name)]
     scored = sum(rows[number] for number in missing)
@@ -199,7 +195,7 @@ def _warn_of_cut(cut: int, rows: int, scorer: BlockScorer) -> None:
 
 
 def score_command(options: Namespace) -> int:
-    """Run `crossenc-kit score`: print rows, or write a file or folder and report on standard error."""
+    """Run `crossenc-kit score`: print rows, or write them and report on standard error."""
     settings = {name: getattr(options, name) for name in ("batch_size", "threads", "device")}
     settings["activation_fn"] = options.activation
     given = {"columns": options.columns, "keep": options.keep or (), "encoding": options.encoding}
@@ -230,7 +226,7 @@ class BlockScorer:
         return CPU_ROWS if self.model.device.type == "cpu" else GPU_ROWS
 
     def score(self, texts: Sequence[tuple[str, str]], path: str, start: int) -> tuple[np.ndarray, int]:
-        """Score a block, `(B,)` or `(B, C)` float32, and count its pairs that were cut at `max_length`.
+        """Score a block, `(B,)` or `(B, C)` float32, and count its pairs cut at `max_length`.
 
         Raises `DataError` for a score that is not finite; it names the row, counted from `start`.
         """

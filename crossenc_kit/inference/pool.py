@@ -3,9 +3,9 @@
     with ScoringPool(model, processes=2) as pool:
         scores = pool.predict(pairs)
 
-The processes are started afresh ("spawn", since a forked one cannot use a CUDA device), each loads a
-copy of the model from the disk, and an idle process takes the next chunk of pairs. A script that makes
-a pool therefore needs `if __name__ == "__main__":`.
+The processes are started afresh ("spawn", since a forked one cannot use a CUDA device). Each loads a
+copy of the model from the disk, and an idle process takes the next chunk of pairs. A script that
+makes a pool therefore needs `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class ScoringPool:
         activation_fn: Callable | str | None = None,
         apply_softmax: bool = False,
     ) -> np.ndarray:
-        """Score N pairs, `(N,)` or `(N, C)`, in order: as `CrossEncoder.predict`, to 1e-5 in float32.
+        """Score N pairs in order, `(N,)` or `(N, C)`; equal to `CrossEncoder.predict` to 1e-5.
 
-        Raises `PoolError` if a process dies or fails; the pool is then closed and no score is returned.
+        Raises `PoolError` if a process dies or fails; the pool is then closed.
         """
         one_or_more("batch_size", batch_size)
         pairs, single = as_text_pairs(sentences)
@@ -167,7 +167,7 @@ _held: dict[str, Any] = {}  # the model of this process, or the error that left 
 
 
 def _load(queue: Any, ready: Any, folder: str, threads: int, dtype: str) -> None:
-    """Load the model of this process; an error is kept for the first task, which tells the owner."""
+    """Load the model of this process, or keep the error, which the first task hands to the owner."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the pool
     warnings.simplefilter("ignore", UserWarning)  # the owner warns once, about cut pairs and a new head
     threading.Thread(target=_end_with_owner, daemon=True).start()

@@ -5,9 +5,9 @@
     folder/_manifests/00000-of-00007.json     its sha256, and the plan's
 
 The manifest is written after its shard, and a shard without one does not count. `score_file` numbers
-its shards. `cached_scores` names a shard after the texts in it, so that it is found again wherever these
-pairs stand. pandas, pyarrow and datasets skip names with `_`, so `pandas.read_parquet("folder")` reads
-all shards of a job.
+its shards. `cached_scores` names a shard after the texts in it, so that it is found again wherever
+these pairs stand. pandas, pyarrow and datasets skip names with `_`, so `pandas.read_parquet("folder")`
+reads all shards of a job.
 """
 
 from __future__ import annotations
@@ -195,14 +195,14 @@ def cached_scores(
 ) -> np.ndarray:
     """Score N pairs, `(N,)` or `(N, C)`, or read from `folder` what was scored before.
 
-    Shards of `shard_size` pairs are kept as they are finished, so a killed call goes on where it was. A
-    shard is looked up by its texts, the settings and the teacher, so another teacher's scores are never
-    taken. Several processes may share a folder.
+    Shards of `shard_size` pairs are kept as they are finished, so a killed call continues where it
+    stopped. A shard is looked up by its texts, the settings and the teacher, so another teacher's
+    scores are never taken. Several processes may share a folder.
 
     teacher: a name with a version; needed unless the scorer has a `fingerprint` (see `scorers`)
     settings: keyword arguments of the scorer; `{"activation_fn": "identity"}` gives raw scores
 
-    Raises `DataError` for scores that are not finite or not one (row) per pair, `OSError` for a full disk.
+    Raises `DataError` for scores that are not finite or do not fit the pairs, `OSError` for a full disk.
     """
     one_or_more("shard_size", shard_size)
     if getattr(scorer, "depends_on_list", False):
@@ -224,7 +224,7 @@ def cached_scores(
 def _score_missing(
     shards: Shards, scorer: Scorer, texts: list, size: int, options: dict[str, Any], progress: bool | None
 ) -> tuple[np.ndarray, str]:
-    """Return the scores, scoring what is not in the shards, and a warning about pairs that were cut."""
+    """Score what is not in the shards; return all scores and a warning about pairs that were cut."""
     from tqdm import tqdm
 
     hide = not progress if progress is not None else not sys.stderr.isatty()

@@ -15,7 +15,7 @@ from crossenc_kit.inference import bulk, read_scores
 
 def test_a_file_holds_json_lines_and_no_other_form(tmp_path, model, pairs):
     for name in ("scores.csv", "scores.tsv.gz", "scores.parquet"):
-        with pytest.raises(ValueError, match=r"scores are written as JSON Lines .* in a folder/, as parquet"):
+        with pytest.raises(ValueError, match="scores are written as JSON Lines or, in a folder/, as parquet"):
             score_file(model, pairs, tmp_path / name)
     score_file(model, pairs, tmp_path / "scores", progress=False)
     with pytest.raises(CheckpointError, match="scores is no folder of scores"):
@@ -39,7 +39,7 @@ def test_rows_that_cannot_be_used_are_named_before_anything_is_scored(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"keep": ["score"]}, ValueError, "cannot keep the column 'score': the scores use that name"),
+        ({"keep": ["score"]}, ValueError, "cannot keep the column 'score' of .*: the scores use that name"),
         ({"keep": ["none"]}, DataError, "no column 'none' to keep; the columns are id, left, right, score"),
         ({"shard_size": 0}, ValueError, "shard_size must be a whole number, 1 or more, got 0"),
         ({"activation_fn": "softmax"}, ValueError, "softmax needs several classes"),
