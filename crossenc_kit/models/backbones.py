@@ -56,7 +56,7 @@ TINY_ENDINGS = "ing ed er est ly es ion tion al en le ness ment able ful less th
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model folder or hub name, with the options for the hub; each file is looked for once.
+    """Stand for a model folder or hub name, with hub options; look for each file only once.
 
     hub: `cache_dir`, `revision`, `local_files_only`, `token` and `trust_remote_code`
     """
@@ -71,7 +71,7 @@ class Backbone:
 
     @property
     def download(self) -> dict[str, Any]:
-        """The hub options that apply to a single file."""
+        """Return the hub options that apply to a single file."""
         return {name: value for name, value in self.hub.items() if name != "trust_remote_code"}
 
     def file(self, name: str) -> str | None:

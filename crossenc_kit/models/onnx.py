@@ -83,7 +83,7 @@ class OnnxClassifier(nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def open_session(path: Path, provider: str = "CPUExecutionProvider") -> Any:
+def open_session(path: Path, provider: str) -> Any:
     """Open a session of one thread; raises `BackboneError` if onnxruntime cannot read the file."""
     runtime = need("onnxruntime", f"the ONNX model {str(path)!r}")
     options = runtime.SessionOptions()
@@ -110,9 +110,7 @@ def write_onnx(model: Any, path: Path, sample: dict[str, Tensor]) -> Path:
         need(package, "the export to ONNX")
     size = sum(weight.nbytes for weight in model.state_dict().values())
     if size >= LIMIT:
-        raise ValueError(
-            f"the weights have {size / 1e9:.1f} GB, but an ONNX file holds less than 2; take a smaller model"
-        )
+        raise ValueError(f"an ONNX file holds less than 2 GB, but the weights have {size / 1e9:.1f}")
     whole = copy.deepcopy(model).eval()
     if hasattr(whole, "set_attn_implementation"):
         whole.set_attn_implementation("eager")

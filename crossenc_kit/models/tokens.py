@@ -92,7 +92,7 @@ class Tokens:
 
     @property
     def num_truncated(self) -> int:
-        """How many pairs lost at least one token."""
+        """Count the pairs that lost at least one token."""
         return int(np.count_nonzero(self.dropped))
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
