@@ -20,50 +20,43 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 # --- folders that are not whole -------------------------------------------------------------------
 
 
+def without(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def cut_weights(size):
+    return lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:size])
+
+
+def config(text=None, **changes):
+    path = "config.json"
+    return lambda folder: change(folder / path, **changes) if text is None else (folder / path).write_text(text)
+
+
+CUT_OFF = r"loaded as a classifier: .*; the save may have been cut off"
+NO_CLASSIFIER = "model' could not be loaded as a classifier: "
+OTHER_SIZES = "its weights have other sizes than its configuration"
+
+
 @pytest.mark.parametrize(
-    ("gone", "message"),
+    ("damage", "message"),
     [
-        (["config.json"], "not a whole model: config.json missing. The save may have been cut off"),
-        (["model.safetensors"], "not a whole model: model.safetensors missing"),
-        (["config.json", "model.safetensors"], "config.json and model.safetensors missing"),
-        (["tokenizer.json"], "has no vocabulary: tokenizer.json or vocab.txt is missing"),
-        (["tokenizer.json", "tokenizer_config.json"], "has no vocabulary"),
+        (without("config.json"), "not a whole model: config.json missing. The save may have been cut off"),
+        (without("model.safetensors"), "not a whole model: model.safetensors missing"),
+        (without("config.json", "model.safetensors"), "config.json and model.safetensors missing"),
+        (without("tokenizer.json"), "has no vocabulary: tokenizer.json or vocab.txt is missing"),
+        (without("tokenizer.json", "tokenizer_config.json"), "has no vocabulary"),
+        *((cut_weights(size), CUT_OFF) for size in (0, 7, 1000, -1)),
+        *((config(text), NO_CLASSIFIER) for text in ("", '{"model_type": ', '{"hidden_size": 3}')),
+        (config('{"model_type": "no such"}'), NO_CLASSIFIER),
+        (config(num_hidden_layers=3), r"lacks 16 of the model's weights \(bert.encoder.layer.2.*may have been cut"),
+        (config(intermediate_size=64), OTHER_SIZES),
+        (config(hidden_size=32), OTHER_SIZES),
     ],
 )
-def test_a_missing_file(folder, gone, message):
-    for name in gone:
-        (folder / name).unlink()
+def test_a_damaged_folder(folder, damage, message):
+    damage(folder)
     with pytest.raises(BackboneError, match=message):
-        CrossEncoder(folder)
-
-
-@pytest.mark.parametrize("size", [0, 7, 1000, -1])
-def test_truncated_weights(folder, size):
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(BackboneError, match=r"loaded as a classifier: .*; the save may have been cut off"):
-        CrossEncoder(folder)
-
-
-@pytest.mark.parametrize("text", ["", '{"model_type": ', '{"hidden_size": 3}', '{"model_type": "no such"}'])
-def test_a_configuration_that_says_nothing(folder, text):
-    (folder / "config.json").write_text(text)
-    with pytest.raises(BackboneError, match="model' could not be loaded as a classifier: "):
-        CrossEncoder(folder)
-
-
-def test_weights_that_are_not_in_the_file(folder):
-    change(folder / "config.json", num_hidden_layers=3)
-    with pytest.raises(
-        BackboneError, match=r"lacks 16 of the model's weights \(bert.encoder.layer.2.*may have been cut"
-    ):
-        CrossEncoder(folder)
-
-
-@pytest.mark.parametrize("changes", [{"intermediate_size": 64}, {"hidden_size": 32}])
-def test_weights_of_other_sizes(folder, changes):
-    change(folder / "config.json", **changes)
-    with pytest.raises(BackboneError, match="its weights have other sizes than its configuration"):
         CrossEncoder(folder)
 
 
