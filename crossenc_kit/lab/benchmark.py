@@ -145,7 +145,7 @@ def compare_speed(
             for name, process in sides.items()
         }
         scores, left_out = _first_turns(calls)
-        turns = {name: partial(_finish, calls[name]) for name in scores}
+        turns = {name: lambda call=calls[name]: call().result() for name in scores}
         seconds = interleave(turns, repeats)
         memory = {name: sides[name].submit(memory_of, device).result() for name in scores}
     return SpeedReport(
@@ -159,10 +159,6 @@ def compare_speed(
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         provenance=provenance(device),
     )
-
-
-def _finish(call: Callable[[], Future]) -> Any:
-    return call().result()
 
 
 def _first_turns(

@@ -55,7 +55,8 @@ def run_notebook(
     name: by default the notebook's name and the time; an unfinished experiment starts again
     cell_timeout: seconds
 
-    Raises `RunError`, before anything starts, if notebook, parameters or folder cannot be used.
+    Raises `RunError` or `OSError`, before anything starts, if notebook, parameters or folder cannot
+    be used.
     """
     path = find_notebook(notebook)
     need("ipykernel", "running a notebook")
@@ -63,7 +64,7 @@ def run_notebook(
     defaults = {key: value for key, value in read_parameters(path).items() if key != "output_dir"}
     words = [word for key, value in given.items() for word in ("-p", key, str(value))]
     folder = _new_folder(Path(output_dir or "experiments"), name, path.stem)
-    values = {key: _from_here(key, value) for key, value in given.items()}
+    values = {key: from_here(key, value) for key, value in given.items()}
     update_record(
         folder,
         notebook=path.stem,
@@ -118,13 +119,13 @@ def sweep(
     return records
 
 
-def _from_here(name: str, value: Any) -> Any:
+def from_here(name: str, value: Any) -> Any:
     """Make a relative path absolute if it exists here, since the notebook runs elsewhere."""
     if not isinstance(value, str) or not value:
         return value
-    named = name.endswith(("_dir", "_file", "_path", "_folder"))
     there = Path(value).expanduser()
-    return str(there.resolve()) if (named or len(there.parts) > 1) and there.exists() else value
+    is_path = name.endswith(("_dir", "_file", "_path", "_folder")) or re.search(r"[/\\]", value)
+    return str(there.resolve()) if is_path and there.exists() else value
 
 
 def _new_folder(parent: Path, name: str | None, stem: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from crossenc_kit.errors import RunError
 from crossenc_kit.history import History
-from crossenc_kit.lab.experiments import run_notebook, sweep
+from crossenc_kit.lab.experiments import from_here, run_notebook, sweep
 from crossenc_kit.lab.records import load_record, load_records
 
 # a kernel is reached over a socket of this machine
@@ -53,13 +53,8 @@ def test_an_experiment_leaves_its_notebook_parameters_metrics_figures_and_histor
     monkeypatch.chdir(tmp_path)
     record = run_notebook("small", {"epochs": "3"}, name="first")
     folder = tmp_path / "experiments" / "first"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "figures",
-        "history.jsonl",
-        "metrics.json",
-        "record.json",
-        "small.ipynb",
-    ]
+    files = {"figures", "history.jsonl", "metrics.json", "record.json", "small.ipynb"}
+    assert {path.name for path in folder.iterdir()} == files
     assert (folder / "figures" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "metrics.json").read_text()) == record["metrics"]
     assert record["metrics"] == {"value": pytest.approx(3e-4), "test": {"n": 3}}
@@ -101,6 +96,22 @@ def test_nothing_starts_where_a_parameter_or_the_folder_is_wrong(notebook, tmp_p
     with pytest.raises(RunError, match="holds no experiment"):
         run_notebook(notebook, output_dir=".", name="other")
     assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reaches"),
+    [
+        ("data_dir", "data", True),
+        ("model", "./data", True),
+        ("model", "data", False),  # may be the name of a model
+        ("data_dir", "none", False),
+        ("data_dir", "", False),
+    ],
+)
+def test_a_path_that_exists_here_is_made_absolute(tmp_path, monkeypatch, name, value, reaches):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert from_here(name, value) == (str(tmp_path / "data") if reaches else value)
 
 
 @pytest.mark.parametrize("package", ["papermill", "ipykernel"])
@@ -148,25 +159,15 @@ def test_a_failure_is_recorded_with_the_cell_of_the_source_notebook(tmp_path, sm
 def test_an_interrupted_experiment_says_so(small, tmp_path):
     path = small("import time\ntime.sleep(120)")
     code = "from crossenc_kit.__main__ import main; import sys; sys.exit(main())"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "run",
-        str(path),
-        "--output-dir",
-        str(tmp_path / "experiments"),
-        "--name",
-        "a",
-    ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    options = ["--output-dir", str(tmp_path / "experiments"), "--name", "a"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", code, "run", str(path), *options],
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+        # a shell lets its background jobs ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     executed = tmp_path / "experiments" / "a" / "small.ipynb"
     deadline = time.monotonic() + 60
