@@ -203,20 +203,11 @@ def _load_export(
     backbone: Backbone, path: str, backend: str, changes: dict[str, Any], model_kwargs: dict[str, Any]
 ) -> Any:
     """Load the file of an exported model."""
+    from transformers import AutoConfig
+
     allowed = {"file_name", "provider"} if backend.startswith("onnx") else set()
     if other := sorted(model_kwargs.keys() - allowed):
         raise ValueError(f"model_kwargs {', '.join(other)} cannot change the exported model {path}")
-    config = _exported_config(backbone, changes)
-    if backend == "int8":
-        return _load_int8(path, config)
-    from crossenc_kit.models.onnx import OnnxClassifier
-
-    return OnnxClassifier(path, config, model_kwargs.get("provider", "CPUExecutionProvider"))
-
-
-def _exported_config(backbone: Backbone, changes: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(backbone.folder, **backbone.hub)
     asked = changes.get("num_labels", config.num_labels)
     if asked != config.num_labels:
@@ -224,7 +215,11 @@ def _exported_config(backbone: Backbone, changes: dict[str, Any]) -> Any:
             f"num_labels={asked}, but the exported model {backbone.folder!r} gives a pair "
             f"{config.num_labels} scores; change the float32 model and export it again"
         )
-    return config
+    if backend == "int8":
+        return _load_int8(path, config)
+    from crossenc_kit.models.onnx import OnnxClassifier
+
+    return OnnxClassifier(path, config, model_kwargs.get("provider", "CPUExecutionProvider"))
 
 
 def _load_int8(path: str, config: Any) -> Any:
