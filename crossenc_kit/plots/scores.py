@@ -169,18 +169,16 @@ def bars_with_intervals(
         low, high = intervals.get(name, (value, value))
         if name in intervals:
             ax.plot([low, high], [row, row], color=INK, marker="|", markersize=7)
-        ax.annotate(
-            f"{value:.3f}", (max(high, value, 0.0), row), (5, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        end = (max(high, value, 0.0), row)
+        ax.annotate(f"{value:.3f}", end, (5, 0), textcoords="offset points", va="center", fontsize=8)
     names = [f"{safe(name, 34)} ({counts[name]:,})" if name in counts else safe(name, 34) for name in values]
     ax.set_yticks(rows, names)
     ax.invert_yaxis()
     ax.margins(x=0.12)
     if min(values.values()) < 0:
         ax.axvline(0, color=INK, linewidth=0.8)
-    label_axes(
-        ax, xlabel + (" (whiskers: 95 % interval)" if intervals else ""), ylabel + (" (pairs)" if counts else "")
-    )
+    whiskers = " (whiskers: 95 % interval)" if intervals else ""
+    label_axes(ax, xlabel + whiskers, ylabel + (" (pairs)" if counts else ""))
     return figure
 
 
@@ -236,12 +234,12 @@ def tradeoff(
     groups: name -> one of at most four kinds, each with its own marker
     more_is_better: the first number is a speed (pairs/s), not a cost (ms per query)
 
-    Raises `ValueError` for a cost that is not above 0.
+    Raises `ValueError` for a cost that is not above 0, and for more than four groups.
     """
     points = {name: (float(at), float(value)) for name, (at, value) in systems.items()}
-    wrong = [name for name, (at, _) in points.items() if not 0 < at < math.inf]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} costs {points[wrong[0]][0]}; expected a finite number above 0")
+    for name, (at, value) in points.items():
+        if not (0 < at < math.inf and math.isfinite(value)):
+            raise ValueError(f"{name!r} is {at, value}; expected a cost above 0 and a quality, both finite")
     kind_of = {name: (groups or {}).get(name, "other" if groups else "") for name in points}
     kinds = list(few(dict.fromkeys(kind_of.values()), "groups"))
     best = frontier(points, more_is_better=more_is_better)

@@ -121,7 +121,8 @@ def test_the_axis_has_round_numbers_whatever_the_range(costs):
 @pytest.mark.parametrize(
     ("systems", "groups", "said"),
     [
-        ({"a": (0, 0.5)}, None, r"^'a' costs 0\.0; expected a finite number above 0$"),
+        ({"a": (0, 0.5)}, None, r"^'a' is \(0\.0, 0\.5\); expected a cost above 0 and a quality, both finite$"),
+        ({"a": (1, float("nan"))}, None, "both finite"),
         (FORMS, {name: name for name in FORMS}, "1 to 4 groups, which can be told apart; got 5"),
     ],
 )
