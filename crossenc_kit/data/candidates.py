@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,11 +78,8 @@ def read_candidates(
 
     Raises `DataError` naming file, line (or row) and column of what cannot be used.
     """
-    for name, value in (("depth", depth), ("limit", limit)):
-        if value is not None:
-            check_depth(value, name)
-    if source is None:
-        raise ValueError("read_candidates needs a source: a data set, rows, a file, or a name on the hub")
+    if depth is not None:
+        check_depth(depth, "depth")
     origin, rows, bad = _find_rows(source, split, config, limit, malformed, encoding)
     notes = [f"from {origin}"]
     if any("passages" in row for _, row in rows):
@@ -285,9 +282,9 @@ def _pairs(groups: list[Group], tags: dict[str, list], notes: list[str], graded:
 
 
 def join_queries(pairs: Pairs) -> Pairs:
-    """Join groups of a query, in the order of the first; each text once, at its highest label.
+    """Join the groups of each query; each text stays once, at its highest label.
 
-    Tags keep the value that all groups of a query share; columns that differ are left out.
+    Queries keep the order of their first group. A tag stays if all groups of a query agree on it.
     """
     if pairs.labels is not None and pairs.labels.ndim > 1:
         raise DataError(f"joining needs one label a pair, got {pairs.labels.shape[1]}; use by_query=False")
@@ -295,44 +292,35 @@ def join_queries(pairs: Pairs) -> Pairs:
     for group in range(len(pairs)):
         members.setdefault(pairs.left[pairs.offsets[group]], []).append(group)
     kept: list[list[int]] = []  # rows of each query
-    clashes = 0
-    for groups in members.values():
+    differ = set()  # (query, text) with several labels
+    for query, groups in members.items():
         best: dict[str, int] = {}
-        differ = set()
-        for row in _rows_of(pairs, groups):
+        for row in (r for g in groups for r in range(pairs.offsets[g], pairs.offsets[g + 1])):
             old = best.setdefault(pairs.right[row], row)
             if pairs.labels is not None and pairs.labels[old] != pairs.labels[row]:
-                differ.add(pairs.right[row])
+                differ.add((query, pairs.right[row]))
                 best[pairs.right[row]] = old if pairs.labels[old] > pairs.labels[row] else row
         kept.append(list(best.values()))
-        clashes += len(differ)
-    return _joined(pairs, list(members.values()), kept, clashes)
-
-
-def _rows_of(pairs: Pairs, groups: Iterable[int]) -> Iterator[int]:
-    return itertools.chain.from_iterable(range(pairs.offsets[g], pairs.offsets[g + 1]) for g in groups)
-
-
-def _joined(pairs: Pairs, members: list[list[int]], kept: list[list[int]], clashes: int) -> Pairs:
-    rows = [row for own in kept for row in own]
     shared = {
-        name: [column[groups[0]] for groups in members]
+        name: [column[groups[0]] for groups in members.values()]
         for name, column in pairs.tags.items()
-        if all(column[group] == column[groups[0]] for groups in members for group in groups)
+        if all(column[group] == column[groups[0]] for groups in members.values() for group in groups)
     }
-    repeated = pairs.num_pairs - len(rows)
-    differ = ", ".join(name for name in pairs.tags if name not in shared)
-    said = {
-        f"{len(pairs):,} rows joined to {len(members):,} queries": len(members) < len(pairs),
-        f"documents that a query had more than once left out: {repeated:,}": repeated,
-        f"documents that had several labels for a query, the highest kept: {clashes:,}": clashes,
-        f"tags that differ within a query left out: {differ}": differ,
-    }
+    rows = [row for own in kept for row in own]
+    notes = list(pairs.notes)
+    if len(members) < len(pairs):
+        notes.append(f"{len(pairs):,} rows joined to {len(members):,} queries")
+    if repeated := pairs.num_pairs - len(rows):
+        notes.append(f"documents that a query had more than once left out: {repeated:,}")
+    if differ:
+        notes.append(f"documents that had several labels for a query, the highest kept: {len(differ):,}")
+    if lost := [name for name in pairs.tags if name not in shared]:
+        notes.append(f"tags that differ within a query left out: {', '.join(lost)}")
     return Pairs(
         [pairs.left[row] for row in rows],
         [pairs.right[row] for row in rows],
         None if pairs.labels is None else pairs.labels[rows],
         offsets_of([len(own) for own in kept]),
         shared,
-        (*pairs.notes, *(note for note, is_so in said.items() if is_so)),
+        tuple(notes),
     )

@@ -101,8 +101,11 @@ def check_pairs(
     seen: dict[str, set[str]] = {name: set() for name in keep}
     for number, row in itertools.chain([first], rows):
         count += 1
-        if not all(type(row.get(side)) is str for side in sides):
-            wrong, bad = wrong or _what_is_wrong(row, sides, f"{path}, {unit} {number}"), bad + 1
+        try:
+            for side in sides:
+                check_text(row.get(side), f"{path}, {unit} {number}, column {side!r}")
+        except DataError as error:
+            wrong, bad = wrong or str(error), bad + 1
         for name, kinds in seen.items():
             if name in row:
                 kinds.add(_kind(row[name]))
@@ -113,15 +116,6 @@ def check_pairs(
     stored = is_parquet(path)
     kinds_of = {name: AS_STORED if stored else _common(kinds) for name, kinds in seen.items()}
     return PairFile(os.fspath(path), encoding, count, *sides, kinds_of, stamp)
-
-
-def _what_is_wrong(row: Mapping[str, Any], sides: Sequence[str], place: str) -> str:
-    try:
-        for side in sides:
-            check_text(row.get(side), f"{place}, column {side!r}")
-    except DataError as error:
-        return str(error)
-    return f"{place}: expected two texts"  # a subclass of str
 
 
 def _kind(value: Any) -> str:
@@ -256,10 +250,4 @@ def text_columns(
     texts = [name for name in others if isinstance(first.get(name), (str, type(None)))]
     if len(texts) < 2:
         raise DataError(f"{path}: a pair needs two text columns; found {texts} among {', '.join(names)}")
-    for name in texts[:2]:
-        if len(name.split()) > 2 or name.endswith((".", "?", "!")):
-            raise DataError(
-                f"{path}, line 1: {name[:60]!r} looks like a text, not the name of a column; "
-                "put a line with names (left, right) on top, or name the two columns with columns="
-            )
     return texts[0], texts[1]

@@ -148,16 +148,10 @@ class Pairs(Sequence[InputExample]):
     def _repr_html_(self) -> str:
         head = self[:SHOWN_ROWS]
         group_of = np.repeat(np.arange(len(head)), np.diff(head.offsets))
-        rows = [
-            (
-                group,
-                shortened(left),
-                shortened(right),
-                "" if head.labels is None else head.labels[row],
-            )
-            for row, (group, left, right) in enumerate(zip(group_of, head.left, head.right, strict=True))
-        ]
-        return html_table(("row", "left", "right", "label"), rows[:SHOWN_ROWS], repr(self))
+        labels = [""] * head.num_pairs if head.labels is None else head.labels
+        texts = (map(shortened, column) for column in (head.left, head.right))
+        rows = list(zip(group_of, *texts, labels, strict=True))[:SHOWN_ROWS]
+        return html_table(("row", "left", "right", "label"), rows, repr(self))
 
 
 def offsets_of(sizes: Sequence[int]) -> np.ndarray:

@@ -39,8 +39,6 @@ def read_ranking(
     source: str | os.PathLike | None = None,
     split: str = "train",
     *,
-    all_queries: bool = False,
-    only_judged: bool = False,
     document_ids: Iterable[str] | None = None,
     unknown: str = "error",
     negative_grades: str = "error",
@@ -52,9 +50,7 @@ def read_ranking(
     Other columns of queries.jsonl become tags; the notes say what was left out.
 
     source: None, a folder in BEIR's or MS MARCO's layout, or one that holds it (see `find_ranking`)
-    all_queries: keep the queries without judgements, too
-    only_judged: hold only the judged documents in memory
-    document_ids: hold only these (the candidates of a run) and the judged ones
+    document_ids: hold only these (the candidates of a run) and the judged ones in memory
     unknown: "count" leaves out judgements of queries or documents without a text
     negative_grades: "zero" counts grades below 0 as 0
 
@@ -62,25 +58,31 @@ def read_ranking(
     """
     if unknown not in UNKNOWN:
         raise ValueError(f"unknown must be one of {', '.join(UNKNOWN)}; got {unknown!r}")
-    if isinstance(document_ids, str):
-        raise DataError(f"document_ids is one string {document_ids[:40]!r}; put it in a list")
     folder = find_ranking(source)
     files = _files(folder, split)
     bad = {part: MalformedLines(path, malformed) for part, path in files._asdict().items()}
     qrels, changed = qrels_and_notes(files.qrels, bad["qrels"], negative_grades, encoding)
     judged = {document for grades in qrels.values() for document in grades}
-    given = None if document_ids is None else set(document_ids)
-    wanted = judged | (given or set()) if only_judged or given is not None else None
-    queries = rows_by_id(files.queries, bad["queries"], None if all_queries else qrels, encoding)
-    documents = {
-        name: row.text for name, row in rows_by_id(files.documents, bad["documents"], wanted, encoding).items()
-    }
+    given = set(document_ids or ())
+    wanted = None if document_ids is None else judged | given
+    queries = rows_by_id(files.queries, bad["queries"], qrels, encoding)
+    found = rows_by_id(files.documents, bad["documents"], wanted, encoding)
+    documents = {name: row.text for name, row in found.items()}
     notes = [f"from {folder.name}/, {files.qrels.relative_to(folder)}"]
     if wanted is not None:
-        notes.append(f"documents loaded: {len(documents):,}, those that are judged{' or asked for' if given else ''}")
-    qrels, left_out = _known(qrels, queries, documents, unknown)
-    notes += [*changed, *bad["queries"].notes(), *bad["documents"].notes(), *left_out]
-    notes += _absent(given or (), documents, unknown)
+        notes.append(f"documents loaded: {len(documents):,}, those that are judged or asked for")
+    absent = sorted(given - documents.keys())
+    if absent and unknown == "error":
+        raise DataError(
+            f"{len(absent):,} of {len(given):,} document_ids are not in the corpus: {some(absent)}; "
+            'correct them, or leave them out with unknown="count"'
+        )
+    notes += [*changed, *bad["queries"].notes(), *bad["documents"].notes()]
+    if unknown == "count":
+        qrels, left_out = _known(qrels, queries, documents)
+        notes += left_out
+    if absent:
+        notes.append(f"document_ids that the corpus lacks: {len(absent):,} ({some(absent)})")
     texts = {name: row.text for name, row in queries.items()}
     return Collection(texts, documents, qrels, tuple(notes), f"{folder.name}/{split}", _tags(queries))
 
@@ -141,11 +143,9 @@ def _looked() -> str:
 
 
 def _known(
-    qrels: dict[str, dict[str, Any]], queries: Ids[str], documents: Ids[str], unknown: str
+    qrels: dict[str, dict[str, Any]], queries: Ids[str], documents: Ids[str]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Keep the judgements of known queries and documents, and say what was left out."""
-    if unknown == "error":
-        return qrels, []  # the Collection raises
     strange = [query for query in qrels if query not in queries]
     without = dict.fromkeys(d for judged in qrels.values() for d in judged if d not in documents)
     known = {q: {d: g for d, g in own.items() if d in documents} for q, own in qrels.items() if q in queries}
@@ -155,17 +155,6 @@ def _known(
         for kind, ids in kinds.items()
         if ids
     ]
-
-
-def _absent(given: Ids[str], documents: Ids[str], unknown: str) -> list[str]:
-    """Report ids that were asked for and are not in the corpus."""
-    absent = sorted(name for name in given if name not in documents)
-    if absent and unknown == "error":
-        raise DataError(
-            f"{len(absent):,} of {len(given):,} document_ids are not in the corpus: {some(absent)}; "
-            'correct them, or leave them out with unknown="count"'
-        )
-    return [f"document_ids that the corpus lacks: {len(absent):,} ({some(absent)})"] if absent else []
 
 
 def _tags(queries: dict[str, TextRow]) -> dict[str, dict[str, Any]]:
@@ -331,7 +320,7 @@ def _lookup(texts: Mapping[str, str], name: str, kind: str) -> str:
 
 
 def _warning(rows: Iterator[Row], bad: MalformedLines) -> Iterator[Row]:
-    """Yield the rows, and at their end warn of what was left out."""
+    """Yield the rows, and warn at their end of the lines that were left out."""
     try:
         yield from rows
     finally:

@@ -93,7 +93,7 @@ def lines_of(
     path: str | os.PathLike, encoding: str = "utf-8", bad: MalformedLines | None = None
 ) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line without its LF or CRLF) of a file that may be gzipped."""
-    bad = bad or strictly(path)
+    bad = bad or MalformedLines(path, advice="")
     with open(path, "rb") as raw:
         gzipped = raw.peek(2)[:2] == b"\x1f\x8b"  # not by name: some servers unpack files
         stream = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw  # type: ignore[arg-type]
@@ -113,11 +113,6 @@ def lines_of(
             raise DataError(f"{path}, after line {number}: the gzip file is damaged or cut short ({error})") from None
 
 
-def strictly(path: str | os.PathLike) -> MalformedLines:
-    """Make what raises `DataError` at the first line that cannot be used."""
-    return MalformedLines(path, advice="")
-
-
 def first_line(path: str | os.PathLike, encoding: str = "utf-8") -> str:
     """Return the first line that is not blank and is in the encoding, or an empty text."""
     ignored = MalformedLines(path, "count")  # whoever reads the whole file reports it
@@ -128,7 +123,7 @@ def read_jsonl(
     path: str | os.PathLike, encoding: str = "utf-8", bad: MalformedLines | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file; blank lines are passed over."""
-    bad = bad or strictly(path)
+    bad = bad or MalformedLines(path, advice="")
     lines = ((number, line) for number, line in lines_of(path, encoding, bad) if line.strip())
     return usable(lines, json_object, bad)
 
@@ -157,13 +152,13 @@ def read_tsv(
 
     columns: names for a file without a header; cells beyond the last of them are left out
     """
-    bad = bad or strictly(path)
-    lines = ((number, line) for number, line in lines_of(path, encoding, bad) if line)
+    bad = bad or MalformedLines(path, advice="")
+    lines = lines_of(path, encoding, bad)
     names = list(columns or ())
     if not names:  # a header that is not in the encoding is an error: without it there are no rows
         first = next((line for _, line in lines_of(path, encoding) if line), "")
         names = header(first.split("\t"), path)
-        next(lines, None)
+        next((line for _, line in lines if line), None)
 
     def parse(line: str) -> dict[str, str]:
         cells = line.split("\t")
@@ -189,7 +184,7 @@ def read_csv(
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: broken quoting ({error})") from None
 
-    return usable(rows(), lambda cells: _row(names, cells), bad or strictly(path))
+    return usable(rows(), lambda cells: _row(names, cells), bad or MalformedLines(path, advice=""))
 
 
 def read_table(path: str | os.PathLike, encoding: str = "utf-8", bad: MalformedLines | None = None) -> NumberedRows:

@@ -59,8 +59,11 @@ def read_run(
     bad = MalformedLines(path, malformed)
     run = _read(path, RUN, bad, encoding)
     bad.warn()
-    if run_width(path, encoding) == 3 and not bad.count and (odd := _unlike_ranks(run)):
-        warn_at_call(f"{path}: {odd}: the last of three columns is read as a rank, 1 the best")
+    if run_width(path, encoding) == 3 and not bad.count:
+        ranks = {query: sorted(-score for score in own.values()) for query, own in run.items()}
+        if odd := [query for query, own in ranks.items() if own != list(range(1, len(own) + 1))]:
+            wrong = f"the ranks of {len(odd):,} queries are not 1, 2, ... ({some(odd)})"
+            warn_at_call(f"{path}: {wrong}: the last of three columns is read as a rank, 1 the best")
     return run
 
 
@@ -71,16 +74,6 @@ def run_width(path: str | os.PathLike, encoding: str = "utf-8") -> int:
         return len(cells) if len(cells) in (3, 6) and float(cells[{3: 2, 6: 4}[len(cells)]]) is not None else 0
     except ValueError:
         return 0
-
-
-def _unlike_ranks(run: Run) -> str:
-    """Name the first query whose ranks are not 1, 2, ...; "" if there is none."""
-    for query, own in run.items():
-        ranks = sorted(-score for score in own.values())
-        if ranks != list(range(1, len(ranks) + 1)):
-            first = ", ".join(f"{rank:g}" for rank in ranks[:5]) + ", ..." * (len(ranks) > 5)
-            return f"query {query!r} has {len(ranks)} documents, with the ranks {first}"
-    return ""
 
 
 def read_qrels(

@@ -76,14 +76,6 @@ class TestReadPairs:
         path = write_jsonl(tmp_path / "a.jsonl", [{"year": 2015, "a": "x", "weight": 0.5, "b": "y"}])
         assert read_pairs(path).texts == [("x", "y")]
 
-    def test_a_file_without_a_header(self, tmp_path):
-        path = write(tmp_path / "a.tsv", "A cat sleeps.\tA cat naps.\nIt rains.\tIt pours.\n")
-        write(tmp_path / "b.tsv", "what is a kettle\tkettles boil water\ncats\tdogs\n")
-        with pytest.raises(DataError, match=r"b\.tsv, line 1: 'what is a kettle' looks like a text, not the name"):
-            read_pairs(tmp_path / "b.tsv")
-        with pytest.raises(DataError, match=r"a\.tsv, line 1: 'A cat sleeps\.' looks like a text, not the name"):
-            read_pairs(path)
-
     def test_one_text_column(self, tmp_path):
         with pytest.raises(DataError, match=r"a pair needs two text columns; found \['text'\] among text, label"):
             read_pairs(write(tmp_path / "a.tsv", "text\tlabel\na\t1\n"))

@@ -39,11 +39,10 @@ class TestReadRun:
             warnings.simplefilter("error")
             assert read_run(path) == {"1048585": {"7187155": -1.0, "7187157": -2.0}, "2": {"4339068": -1.0}}
 
-    @pytest.mark.parametrize(("numbers", "told"), [("25 3", "3, 25"), ("1 1", "1, 1")])
-    def test_three_columns_that_may_be_scores_or_grades(self, tmp_path, numbers, told):
-        first, second = numbers.split()
+    @pytest.mark.parametrize(("first", "second"), [("25", "3"), ("1", "1")])
+    def test_three_columns_that_may_be_scores_or_grades(self, tmp_path, first, second):
         path = write(tmp_path / "s.tsv", f"q1\td1\t{first}\nq1\td2\t{second}\n")
-        with pytest.warns(UserWarning, match=f"query 'q1' has 2 documents, with the ranks {told}: .* read as a rank"):
+        with pytest.warns(UserWarning, match=r"ranks of 1 queries are not 1, 2, .*'q1'.*read as a rank"):
             read_run(path)
         named = write(tmp_path / "named.tsv", f"qid\tpid\tscore\nq1\td1\t{first}\nq1\td2\t{second}\n")
         with warnings.catch_warnings():
