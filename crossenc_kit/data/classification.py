@@ -169,7 +169,7 @@ def _read(
     if trees:
         notes.append(f"left out: {', '.join(trees)}")
     texts = [[row[name] for _, row in kept] for name in (left, right)]
-    for clash in _clashes(texts, labels, [f"{unit} {n}" for n, _ in kept], names):
+    if clash := _clashes(texts, labels, [f"{unit} {n}" for n, _ in kept], names):
         notes.append(clash)
         warn_at_call(f"{origin}: {clash}")
     tags = {name: [row.get(name) for _, row in kept] for name in columns if name not in (left, right, target)}
@@ -207,17 +207,14 @@ def _used_columns(task: Task, columns: list[str], origin: str, split: str) -> tu
 
 
 def _complete(
-    rows: NumberedRows,
-    texts: tuple[str, str],
-    target: str | None,
-    place: str,
-    forgiving: bool,
+    rows: NumberedRows, texts: tuple[str, str], target: str | None, place: str, forgiving: bool
 ) -> tuple[list[tuple[int, Mapping[str, Any]]], list[int]]:
     """Split rows into complete and broken ones, which raise `DataError` unless `forgiving`."""
     kept = []
     broken = []
     for number, row in rows:
-        if row is None or (forgiving and not all(_filled(row.get(name)) for name in (*texts, target) if name)):
+        cells = [row.get(name) for name in (*texts, target) if name] if row else [None]
+        if row is None or (forgiving and any(c is None or not str(c).strip() for c in cells)):
             broken.append(number)
             continue
         for name in texts:
@@ -226,10 +223,6 @@ def _complete(
                 raise DataError(f"{where}: the text is empty; drop the row or fill in the text")
         kept.append((number, row))
     return kept, broken
-
-
-def _filled(cell: Any) -> bool:
-    return cell is not None and str(cell).strip() != ""
 
 
 def _codes(task: Task, found: Any, target: str | None) -> tuple[str, ...]:
@@ -285,23 +278,20 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> str:
     return "labels: " + ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True))
 
 
-def _clashes(texts: list[list[str]], labels: np.ndarray, places: list[str], names: Sequence[str]) -> list[str]:
-    """Count the pairs that come with different labels, and name the first; empty for none."""
-    if not labels.size:
-        return []
+def _clashes(texts: list[list[str]], labels: np.ndarray, places: list[str], names: Sequence[str]) -> str:
+    """Count the pairs that come with different labels, and name the first; "" if there are none."""
     first: dict[tuple[str, ...], int] = {}
     found: dict[tuple[str, ...], tuple[int, int]] = {}
-    for index, (pair, label) in enumerate(zip(zip(*texts, strict=True), labels, strict=True)):
-        earlier = first.setdefault(pair, index)
+    for index, (*pair, label) in enumerate(zip(*texts, labels, strict=False)):  # perhaps no labels
+        earlier = first.setdefault(tuple(pair), index)
         if labels[earlier] != label:
-            found.setdefault(pair, (earlier, index))
+            found.setdefault(tuple(pair), (earlier, index))
     if not found:
-        return []
+        return ""
     (left, right), rows = next(iter(found.items()))
     where = " and ".join(f"{places[row]} ({names[labels[row]]})" for row in rows)
-    return [
-        f"pairs that come with different labels: {len(found):,}, the first at {where}: {left[:40]!r}, {right[:40]!r}"
-    ]
+    pair_of = f"{left[:40]!r}, {right[:40]!r}"
+    return f"pairs that come with different labels: {len(found):,}, the first at {where}: {pair_of}"
 
 
 NLI = Task(

@@ -134,10 +134,10 @@ class Collection:
     ) -> Pairs:
         """Pair each query with its first `depth` candidates of a run, best first.
 
-        Labels are grades `(N,)`. There is one group per query, in the order of the queries, with the tags "query_id",
-        "document_ids" (a list) and those of the collection. Equal scores keep their order in the
-        run. Queries without candidates are left out and named in the notes. What was not judged has
-        label 0; a collection without judgements gives pairs without labels.
+        Labels are grades `(N,)`. There is one group per query, in the order of the queries, with
+        the tags "query_id", "document_ids" (a list) and those of the collection. Equal scores keep
+        their order in the run. Queries without candidates are left out and named in the notes. What
+        was not judged has label 0; a collection without judgements gives pairs without labels.
 
         with_relevant: add relevant documents that the run missed, for training (they flatter metrics)
         unknown: see `check`, whose errors are raised
@@ -151,7 +151,8 @@ class Collection:
             groups |= {query: groups[query] + more for query, more in missed.items()}
             added = sum(map(len, missed.values()))
             notes += (f"relevant documents that the run missed, added: {added:,}",) if added else ()
-        missed_all = [q for q, own in groups.items() if own and self._misses(q, own)]
+        relevant = {query: set(self.relevant(query)) for query, own in groups.items() if own}
+        missed_all = [q for q, good in relevant.items() if good and not good & set(groups[q])]
         return self._pairs(groups, (*notes, *_counted("queries without a relevant candidate", missed_all)))
 
     def judged_pairs(self) -> Pairs:
@@ -173,11 +174,6 @@ class Collection:
                 text_hash((query, document), digest)
                 digest.update(struct.pack("<d", grade))
         return digest.hexdigest()
-
-    def _misses(self, query: str, candidates: Iterable[str]) -> bool:
-        """Whether a query has relevant documents, and none of them is a candidate."""
-        relevant = self.relevant(query)
-        return bool(relevant) and not set(relevant) & set(candidates)
 
     def _pairs(self, groups: Mapping[str, list[str]], notes: tuple[str, ...]) -> Pairs:
         groups = {query: own for query, own in groups.items() if own}
@@ -220,6 +216,7 @@ def check_judged(run: Run, qrels: Qrels, name: str = "the run") -> None:
 
 
 def _check(table: Any, name: str, what: str, form: str) -> None:
+    """Raise `DataError` unless a table is `{query id: {document id: finite number}}`."""
     if not isinstance(table, Mapping):
         expected = f"{{query id: {{document id: {what}}}}}"
         raise DataError(f"{name}: expected a {form} as {expected}, got {type(table).__name__}")
@@ -233,17 +230,14 @@ def _check(table: Any, name: str, what: str, form: str) -> None:
         usable = values.ndim == 1 and values.dtype.kind in "biuf" and np.isfinite(values).all()
         if usable and all(isinstance(document, str) for document in row):
             continue
+        where = f"{name}, query {query!r}"
         for document, value in row.items():  # which one is it?
-            _check_cell(document, value, f"{name}, query {query!r}", what)
-
-
-def _check_cell(document: Any, value: Any, where: str, what: str) -> None:
-    if not isinstance(document, str):
-        kind = type(document).__name__
-        raise DataError(f"{where}: the document id {document!r} is {kind}; ids are strings, use str() on it")
-    number = np.asarray(value)
-    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
-        raise DataError(f"{where}, document {document!r}: the {what} is {value!r}; expected a finite number")
+            if not isinstance(document, str):
+                kind = type(document).__name__
+                raise DataError(f"{where}: the document id {document!r} is {kind}; ids are strings, use str() on it")
+            number = np.asarray(value)
+            if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
+                raise DataError(f"{where}, document {document!r}: the {what} is {value!r}; expected a finite number")
 
 
 def _check_judgements(collection: Collection) -> None:
