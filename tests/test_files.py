@@ -12,7 +12,7 @@ import torch
 from small_models import fitted, pairs_of_all_lengths
 
 from crossenc_kit import CrossEncoder
-from crossenc_kit.files import mend_folder, replace_folder, shipped, text_hash
+from crossenc_kit.files import file_sha256, mend_folder, replace_folder, shipped, text_hash
 
 PAIRS = pairs_of_all_lengths()[:6]
 
@@ -231,3 +231,8 @@ class TestTextHash:
 
     def test_a_digest_goes_on(self):
         assert text_hash(["b"], text_hash(["a"])).hexdigest() == text_hash(["a", "b"]).hexdigest()
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

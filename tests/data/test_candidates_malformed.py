@@ -98,8 +98,3 @@ class TestMalformed:
         assert groups(read_candidates(tmp_path, malformed="count")) == good
         with pytest.raises(DataError, match=r"no file or folder .*none\.parquet"):
             read_candidates(tmp_path / "none.parquet")
-
-    def test_another_encoding(self, tmp_path):
-        path = tmp_path / "a.tsv"
-        path.write_bytes(b"query\tpassage\nwhy\tcaf\xe9\n")
-        assert groups(read_candidates(path, encoding="latin-1")) == [("why", {"caf\xe9": None})]

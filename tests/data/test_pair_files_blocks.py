@@ -6,7 +6,6 @@ import pytest
 
 from crossenc_kit import DataError
 from crossenc_kit.data.pair_files import AS_STORED, check_pairs, read_blocks
-from crossenc_kit.files import file_sha256
 
 
 def written(path, rows):
@@ -102,8 +101,3 @@ def test_another_encoding(tmp_path):
     file = check_pairs(tmp_path / "pairs", encoding="latin-1")
     ((_, block),) = read_blocks(file, 5, [0])
     assert block.texts == [("naïve", "b")]
-
-
-def test_the_digest_is_that_of_the_bytes(tmp_path):
-    (tmp_path / "file").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

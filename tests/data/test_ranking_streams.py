@@ -106,12 +106,6 @@ class TestDocuments:
         with pytest.warns(UserWarning, match=message):
             assert read_texts(path, malformed="count") == dict(ROWS)
 
-    def test_latin_1(self, tmp_path):
-        path = write(tmp_path / "a", "1\tcaf\u00e9\n".encode("latin-1"))
-        with pytest.raises(DataError, match=r"a, line 1: 0xe9 \(byte 6\) is not utf-8"):
-            list(iter_documents(path))
-        assert list(iter_documents(path, encoding="latin-1")) == [("1", "caf\u00e9")]
-
     @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.dictionaries(TEXTS, TEXTS, min_size=1))
     def test_what_is_written_is_what_is_read(self, tmp_path, texts):
@@ -161,15 +155,6 @@ class TestTriples:
         for function in (iter_triples, iter_top1000, iter_documents, read_texts):
             with pytest.raises(DataError, match=r"t\.tsv: the file has no lines"):
                 list(function(path))
-
-    def test_lines_that_are_not_in_the_encoding(self, tmp_path):
-        path = write(tmp_path / "t.tsv", b"\xe9\tb\tc\nd\te\tf\n")
-        with pytest.raises(DataError, match=r"t\.tsv, line 1: 0xe9 \(byte 1\) is not utf-8"):
-            list(iter_triples(path))
-        with pytest.warns(UserWarning, match=r"left out: 1 \(line 1: 0xe9"):
-            assert list(iter_triples(path, malformed="count")) == [("d", "e", "f")]
-        with pytest.warns(UserWarning, match=r"left out: 1 \(line 1: 0xe9"):
-            assert list(iter_triples(write(path, b"\xe9\tb\tc\n"), malformed="count")) == []
 
     def test_what_was_left_out_is_also_said_where_reading_stops_early(self, tmp_path):
         path = write(tmp_path / "t.tsv", "bad\na\tb\tc\nbad\n")

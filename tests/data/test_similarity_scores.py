@@ -92,14 +92,13 @@ class TestStsScores:
 
 
 class TestStsRows:
-    def test_a_missing_text(self, tmp_path):
-        path = write_jsonl(tmp_path / "train.jsonl", [STS_ROWS[0], {**STS_ROWS[1], "sentence2": None}])
-        with pytest.raises(DataError, match=r"train\.jsonl, line 2, column 'sentence2': the text is missing"):
-            read_sts(path)
-
-    def test_a_text_that_is_a_number(self, tmp_path):
-        path = write_jsonl(tmp_path / "train.jsonl", [STS_ROWS[0], {**STS_ROWS[1], "sentence1": 7}])
-        with pytest.raises(DataError, match=r"train\.jsonl, line 2, column 'sentence1': expected a string, got int"):
+    @pytest.mark.parametrize(
+        ("column", "text", "message"),
+        [("sentence2", None, "the text is missing"), ("sentence1", 7, "expected a string, got int")],
+    )
+    def test_what_is_no_text(self, tmp_path, column, text, message):
+        path = write_jsonl(tmp_path / "train.jsonl", [STS_ROWS[0], {**STS_ROWS[1], column: text}])
+        with pytest.raises(DataError, match=rf"train\.jsonl, line 2, column '{column}': {message}"):
             read_sts(path)
 
     def test_a_missing_column(self, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from small import write
 
 from crossenc_kit import files
+from crossenc_kit.data.candidates import read_candidates
 from crossenc_kit.data.classification import read_duplicates, read_mrpc, read_nli
 from crossenc_kit.data.similarity import read_sts
 from crossenc_kit.data.sources import find_data
@@ -82,6 +83,7 @@ class TestFindSource:
 @pytest.mark.parametrize(
     ("read", "target"),
     [
+        (read_candidates, "label\n1"),
         (read_sts, "score\n2.5"),
         (read_nli, "label\nneutral"),
         (read_duplicates, "label\n1"),

@@ -59,20 +59,14 @@ class TestTsv:
         assert rows[1] == {"sentence1": '"Well, he left.', "sentence2": "He left.", "score": "4.0"}
         assert rows[5]["sentence1"] == 'A 5" disk.'
 
-    def test_the_csv_module_loses_rows_to_stray_quotes(self, tmp_path):
+    def test_against_the_csv_module_without_quoting(self, tmp_path):
         path = write(tmp_path / "a.tsv", STRAY_QUOTES)
         with open(path, encoding="utf-8", newline="") as file:
-            lost = list(csv.DictReader(file, delimiter="\t"))
-        with open(path, encoding="utf-8", newline="") as file:
             kept = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-        assert len(lost) == 5  # rows 2 to 5 became one, and no error was raised
         assert rows_of(read_tsv(path)) == kept
 
-    def test_pandas_loses_rows_to_stray_quotes_and_texts_to_na(self, tmp_path):
-        pandas = pytest.importorskip("pandas")
-        assert len(pandas.read_csv(write(tmp_path / "a.tsv", STRAY_QUOTES), sep="\t")) == 5
+    def test_texts_that_look_missing(self, tmp_path):
         path = write(tmp_path / "b.tsv", "left\tright\nNA\tnull\nnan\tNone\n")
-        assert pandas.read_csv(path, sep="\t").isna().all(axis=None)
         assert rows_of(read_tsv(path)) == [{"left": "NA", "right": "null"}, {"left": "nan", "right": "None"}]
 
     def test_byte_order_mark(self, tmp_path):

@@ -165,18 +165,6 @@ class TestReadQrels:
         with pytest.warns(UserWarning, match=rf"qrels\.txt: malformed lines left out: 1 \(line 4: {message}"):
             assert read_qrels(path, malformed="count") == QRELS
 
-    @pytest.mark.parametrize("place", [0, 1, 3])
-    def test_a_line_that_is_not_in_the_encoding_is_malformed(self, tmp_path, place):
-        lines = TREC_QRELS.encode().splitlines(keepends=True)
-        path = write(tmp_path / "qrels.txt", b"".join([*lines[:place], b"q 0 \xe9 1\n", *lines[place:]]))
-        message = rf"line {place + 1}: 0xe9 \(byte 5\) is not utf-8"
-        with pytest.raises(DataError, match=rf'qrels\.txt, {message}; .*latin-1" \(malformed="count"'):
-            read_qrels(path)
-        with pytest.warns(UserWarning, match=rf"malformed lines left out: 1 \({message}"):
-            assert read_qrels(path, malformed="count") == QRELS
-        with pytest.raises(DataError, match=r"no line can be used; qrels\.txt: malformed lines left out: 1"):
-            read_qrels(write(path, b"\xe9 0 d 1\n"), malformed="count")
-
     def test_grades_below_0_may_count_as_0(self, tmp_path):
         path = write(tmp_path / "a", "q 0 d -1\nq 0 e 2\nr 0 d -2\n")
         assert read_qrels(path, negative_grades="zero") == {"q": {"d": 0, "e": 2}, "r": {"d": 0}}
