@@ -9,17 +9,12 @@ import time
 
 import numpy as np
 import pytest
-from small import PAIRS, ROWS
+from small import PAIRS, ROWS, bits
 
 from crossenc_kit import DataError, score_file
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.inference import read_scores
 from crossenc_kit.jobs import lock
-
-
-def bits(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
-
 
 # --- what comes out -------------------------------------------------------------------------------
 

@@ -1,16 +1,12 @@
 """A bulk job that was stopped goes on with the same bits; damaged shards are named; another job is refused."""
 
 import pytest
-from small import PAIRS, ROWS, write_lines
+from small import PAIRS, ROWS, bits, write_lines
 
 from crossenc_kit import score_file
 from crossenc_kit.errors import CheckpointError
 from crossenc_kit.inference import bulk, read_scores
 from crossenc_kit.inference.bulk import BlockScorer
-
-
-def bits(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
 def test_a_job_goes_on_where_it_was_with_the_same_bits(tmp_path, model, pairs, scored, monkeypatch):

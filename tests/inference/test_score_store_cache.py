@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import Lengths
 
 from crossenc_kit import CrossEncoder, as_pairs, cached_scores
 from crossenc_kit.errors import CheckpointError
@@ -19,18 +20,6 @@ from crossenc_kit.scorers import fingerprint
 pytestmark = pytest.mark.filterwarnings("ignore:the head of 'tiny' is new")
 
 PAIRS = [(f"query {row // 3}", f"document {row}") for row in range(10)]
-
-
-class Lengths:
-    """A scorer by the texts' lengths that remembers what it was asked."""
-
-    def __init__(self, factor=1.0, columns=0):
-        self.asked, self.factor, self.columns = [], factor, columns
-
-    def __call__(self, pairs, add=0.0):
-        self.asked += pairs
-        scores = np.array([self.factor * len(left) + len(right) / 7 + add for left, right in pairs])
-        return np.stack([scores] * self.columns, axis=1) if self.columns else scores
 
 
 def shards_in(folder: Path) -> list[Path]:

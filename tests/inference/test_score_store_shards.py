@@ -14,22 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import Lengths
 
 from crossenc_kit import DataError, cached_scores, files
 from crossenc_kit.inference import score_store
 
 PAIRS = [(f"query {row // 3}", f"document {row}") for row in range(10)]
-
-
-class Lengths:
-    """A scorer by the texts' lengths that remembers what it was asked."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, pairs):
-        self.asked += pairs
-        return np.array([len(left) + len(right) / 7 for left, right in pairs])
 
 
 def shards_in(folder: Path) -> list[Path]:
