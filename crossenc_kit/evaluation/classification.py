@@ -115,18 +115,6 @@ def check_labels(labels: np.ndarray, names: tuple[str, ...], one_score: bool) ->
         warn_at_call(f"no pair has the label {', '.join(missing)}; {what}")
 
 
-def check_threshold(threshold: float | None, dimensions: int) -> float | None:
-    """Return the threshold of `(N,)` probabilities, by default 0.5; None for `(N, C)`."""
-    if dimensions == 2:
-        if threshold is not None:
-            raise ValueError(f"threshold={threshold} is for one score a pair, not for one per class")
-        return None
-    cut = 0.5 if threshold is None else float(threshold)
-    if not -1e-6 <= cut <= 1 + 1e-6:  # `best_threshold` may return the next number beyond 0 or 1
-        raise ValueError(f"the threshold of a probability lies between 0 and 1, got {cut}")
-    return cut
-
-
 def predict_classes(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
     """Return class indices `(N,)`: the largest of `(N, C)`, or 1 if one of `(N,)` is above the cut."""
     if threshold is None:
@@ -225,10 +213,14 @@ def evaluate_classification(
     size = 2 if scores.ndim == 1 else scores.shape[1]
     names = class_names(label_names, pairs, scorer, size)
     check_labels(labels, names, scores.ndim == 1)
-    cut = check_threshold(threshold, scores.ndim)
+    if scores.ndim == 2 and threshold is not None:
+        raise ValueError(f"threshold={threshold} is for one score a pair, not for one per class")
+    cut = 0.5 if scores.ndim == 1 and threshold is None else threshold
     predicted = predict_classes(probabilities, cut)
     found = _measure(probabilities, predicted, labels)
-    others = {key: _baseline(key, other, pairs, scores.shape, cut) for key, other in (baselines or {}).items()}
+    others = {}
+    for key, other in (baselines or {}).items():
+        others[key] = _baseline(key, other, pairs, scores.shape, cut)
     intervals, margins = {}, {}
     if resamples:
         options: dict[str, Any] = {"resamples": resamples, "seed": seed}
@@ -264,7 +256,8 @@ def classification_evaluator(data: Any, name: str = "") -> Evaluator:
     pairs = as_pairs(data)
     labels = class_labels(pairs)
     if np.ptp(labels) == 0:
-        raise DataError(f"a model is chosen by at least two classes; all {len(labels)} labels are {labels[0]}")
+        count = f"all {len(labels)} labels are {labels[0]}"
+        raise DataError(f"a model is chosen by at least two classes; {count}")
 
     def evaluate(model: Scorer) -> dict[str, float]:
         return evaluate_classification(model, pairs, name=name, resamples=0).metrics
@@ -273,11 +266,9 @@ def classification_evaluator(data: Any, name: str = "") -> Evaluator:
 
 
 def _measure(probabilities: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    found = {}
-    if probabilities.ndim == 1:
-        found["average_precision"] = average_precision(probabilities, labels)
+    one = probabilities.ndim == 1
     return {
-        **found,
+        **({"average_precision": average_precision(probabilities, labels)} if one else {}),
         "accuracy": accuracy(predicted, labels),
         "macro_f1": macro_f1(predicted, labels),
         "log_loss": log_loss(probabilities, labels),

@@ -146,22 +146,21 @@ class ProbeReport(Report):
                 line += f"{row.change:>+9.3f}{row.absolute_change:>10.3f}{row.flipped:>9.1%}"
             lines.append(line)
         if several:
-            what = "mean probability of the class predicted for the pair as given"
-            lines.append(f"  P(class): {what}")
+            lines.append("  P(class): mean probability of the class predicted for the pair as given")
         return "\n".join(lines)
 
 
 def probe(
     scorer: Scorer,
     data: Any,
-    probes: Iterable[str] | Mapping[str, Probe] | None = None,
+    probes: Iterable[str] | Mapping[str, Probe] = tuple(PROBES),
     *,
     threshold: float = 0.5,
     seed: int = 0,
 ) -> ProbeReport:
     """Score pairs as given and under each probe, and say what moved.
 
-    probes: names of `PROBES` (default: all), or name to a function of `(Pairs, seed)`
+    probes: names of `PROBES`, by default all, or `{name: function of (pairs, seed)}`
     threshold: divides scores `(N,)` in two; of `(N, C)` the largest counts
 
     Raises `DataError` if there are no pairs, or a probe changes their number.
@@ -172,9 +171,8 @@ def probe(
     scores = {GIVEN: score_pairs(scorer, pairs.texts)}
     for name, function in _chosen(probes).items():
         changed = function(pairs, seed)
-        if changed.num_pairs != pairs.num_pairs:
-            count = f"{changed.num_pairs} pairs of {pairs.num_pairs}"
-            raise DataError(f"the probe {name!r} made {count}")
+        if (made := changed.num_pairs) != pairs.num_pairs:
+            raise DataError(f"the probe {name!r} made {made} pairs of {pairs.num_pairs}")
         scores[name] = score_pairs(scorer, changed.texts)
     given = scores[GIVEN]
     if given.ndim > 1:
@@ -203,12 +201,11 @@ def _probe_row(
     return ProbeRow(name, accuracy, *map(float, moved))
 
 
-def _chosen(probes: Iterable[str] | Mapping[str, Probe] | None) -> Mapping[str, Probe]:
-    if probes is None or isinstance(probes, Mapping):
-        return PROBES if probes is None else probes
-    names = [probes] if isinstance(probes, str) else list(probes)
-    unknown = [name for name in names if name not in PROBES]
-    if unknown:
+def _chosen(probes: Iterable[str] | Mapping[str, Probe]) -> Mapping[str, Probe]:
+    if isinstance(probes, Mapping):
+        return probes
+    names = list(probes)
+    if unknown := [name for name in names if name not in PROBES]:
         raise ValueError(f"unknown probe {unknown[0]!r}; there are: {', '.join(PROBES)}")
     return {name: PROBES[name] for name in names}
 
@@ -291,8 +288,8 @@ def error_slices(
     Raises `DataError` if the data are not those of the report, or a column is missing.
     """
     pairs = _one_pair_each(as_pairs(data))
-    same = pairs.num_pairs == report.count
-    if not same or (pairs.labels is not None and not np.array_equal(pairs.labels, report.labels)):
+    labels = report.labels if pairs.labels is None else pairs.labels
+    if pairs.num_pairs != report.count or not np.array_equal(labels, report.labels):
         raise DataError(
             f"the {pairs.num_pairs} pairs or their labels are not those of the report, which has "
             f"{report.count}; give the pairs that were evaluated"
@@ -315,7 +312,7 @@ def _slices(pairs: Pairs, column: str, bins: int) -> list[tuple[str, Any]]:
     if column in pairs.tags:
         rows = rows_by_tag(pairs.tags[column], pairs.num_pairs)
         if len(rows) == pairs.num_pairs > 1:  # an id
-            raise DataError(f"column {column!r} has another value for each pair; a slice needs pairs that share one")
+            raise DataError(f"column {column!r} has another value for each pair, so nothing to slice by")
         return list(rows.items())
     if column == "length":
         lengths = [len(left.split()) + len(right.split()) for left, right in pairs.texts]

@@ -58,7 +58,8 @@ def _two(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return two finite float64 arrays of one length, at least 2."""
     x, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"scores have shape {x.shape} and labels {y.shape}; expected two arrays of one length")
+        shapes = f"scores have shape {x.shape} and labels {y.shape}"
+        raise ValueError(f"{shapes}; expected two arrays of one length")
     if len(x) < 2:
         raise ValueError(f"a correlation needs at least 2 pairs, got {len(x)}")
     refuse(~np.isfinite(x), x, "score", "correlations need finite numbers")
@@ -78,8 +79,6 @@ def bootstrap_interval(
     The rows of the arrays, each of length N, are resampled together; `seed` alone decides which.
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     columns = [np.asarray(array) for array in arrays]
@@ -268,10 +267,8 @@ def log_loss(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def finite_numbers(values: Any, what: str) -> np.ndarray:
-    """Return an array of finite numbers; raises `ValueError` naming the first row that is none."""
+    """Return an array of numbers; raises `ValueError` naming the first row that is not finite."""
     array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"the array of {what} holds {array.dtype}; expected numbers")
     refuse(~np.isfinite(array), array, what, "expected a finite number")
     return array
 

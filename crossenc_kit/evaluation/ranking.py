@@ -160,20 +160,18 @@ def evaluate_ranking(
     values = query_values(qrels, run, names, **options)
     measured = {key: query_values(qrels, own, names, **options) for key, own in others.items()}
     sought = {query: relevant(judged, relevant_from) for query, judged in qrels.items()}
-    intervals, comparisons = {}, {}
-    if resamples:
-        again: dict[str, Any] = {"resamples": resamples, "seed": seed}
-        intervals = {key: bootstrap_interval(np.mean, own, **again) for key, own in values.items()}
-        for key, theirs in measured.items():
-            both = {"ours": values[names[0]], "theirs": theirs[names[0]], **again}
-            comparisons[key] = compare_values(("model", key), names[0], tuple(qrels), **both)
+    again: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    comparisons = {}
+    for key, theirs in measured.items() if resamples else ():
+        both = {"ours": values[names[0]], "theirs": theirs[names[0]], **again}
+        comparisons[key] = compare_values(("model", key), names[0], tuple(qrels), **both)
     return RankingReport(
         name or "evaluation",
         k,
         tuple(qrels),
         values,
-        _means(values),
-        _means(query_values(qrels, best_order(qrels, candidates), names, **options)),
+        means(values),
+        means(query_values(qrels, best_order(qrels, candidates), names, **options)),
         sum(map(len, candidates.values())),
         _recall(sought, candidates),
         judged_share(qrels, run, k, ties=ties),
@@ -183,16 +181,14 @@ def evaluate_ranking(
         unjudged=tuple(query for query in run if query not in qrels),
         outside=_outside(run, first_stage),
         below_zero=sum(grade < 0 for judged in qrels.values() for grade in judged.values()),
-        intervals=intervals,
-        baselines={key: _means(own) for key, own in measured.items()},
+        intervals=intervals_of(values, **again),
+        baselines={key: means(own) for key, own in measured.items()},
         comparisons=comparisons,
     )
 
 
 def _names(metric: str, k: int) -> list[str]:
     """Return the metrics' names with their k, `metric` first."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
     names = {kind: form.format(k) for kind, form in FORMS.items()}
     first = names.get(metric, metric)
     if first not in names.values():
@@ -202,12 +198,12 @@ def _names(metric: str, k: int) -> list[str]:
 
 
 def _others(qrels: Qrels, run: Run, first_stage: Run | None, baselines: Mapping[str, Run] | None) -> dict[str, Run]:
-    """Return the first stage and the baselines by name, after a look at all that is measured."""
+    """Check the qrels and all runs; return the first stage and the baselines by name."""
     check_qrels(qrels)
-    others = {**({} if first_stage is None else {FIRST_STAGE: first_stage}), **(baselines or {})}
-    taken = {"model", "ceiling", *([] if first_stage is None else [FIRST_STAGE])}
-    if taken := taken & set(baselines or {}):
-        raise ValueError(f"a baseline is called {min(taken)!r}, as another row of the table is; give it another name")
+    first = {} if first_stage is None else {FIRST_STAGE: first_stage}
+    if taken := {"model", "ceiling", *first} & set(baselines or {}):
+        raise ValueError(f"another row of the table is called {min(taken)!r}; rename the baseline")
+    others = {**first, **(baselines or {})}
     runs = {"the run": run, **{f"the run of {key!r}": other for key, other in others.items()}}
     for what, own in runs.items():
         check_form(own, what)
@@ -234,5 +230,14 @@ def _outside(run: Run, first_stage: Run | None) -> int:
     return sum(len(own.keys() - first_stage.get(query, {}).keys()) for query, own in run.items())
 
 
-def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+def means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Average each metric over the queries, `(Q,)` each."""
     return {name: float(own.mean()) for name, own in values.items()}
+
+
+def intervals_of(values: Mapping[str, np.ndarray], resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Return the bootstrap interval over queries of each metric's mean; none without resamples."""
+    if not resamples:
+        return {}
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    return {key: bootstrap_interval(np.mean, own, **options) for key, own in values.items()}

@@ -16,8 +16,14 @@ from crossenc_kit.data.collection import Collection, Run
 from crossenc_kit.data.documents import check_depth
 from crossenc_kit.data.pairs import Pairs, as_pairs
 from crossenc_kit.errors import DataError, some
-from crossenc_kit.evaluation.ranking import FIRST_STAGE, RankingReport, evaluate_ranking
-from crossenc_kit.evaluation.ranking_metrics import heading, ranked
+from crossenc_kit.evaluation.ranking import (
+    FIRST_STAGE,
+    RankingReport,
+    evaluate_ranking,
+    intervals_of,
+    means,
+)
+from crossenc_kit.evaluation.ranking_metrics import heading, query_values, ranked
 from crossenc_kit.history import Report
 from crossenc_kit.retrieval.reranking import in_order, reordered, rerank, score_candidates
 from crossenc_kit.scorers import Evaluator, Scorer, raw_scorer, score_pairs, warn_at_call
@@ -45,8 +51,7 @@ def ranking_evaluator(
 
     Raises `DataError` at once for what cannot be measured.
     """
-    options: dict[str, Any] = {"k": k, "relevant_from": relevant_from, "gains": gains}
-    options |= {"resamples": 0}
+    options: dict[str, Any] = {"k": k, "relevant_from": relevant_from, "gains": gains, "resamples": 0}
     if not isinstance(data, Collection):
         options["ties"] = ties or "order_free"
         return _evaluator_of_lists(as_pairs(data), candidates_in_order, options)
@@ -218,17 +223,15 @@ class DepthPoint(Report):
     pairs: int  # scored for all queries
     seconds: float  # for these pairs, at the rate measured
     metrics: dict[str, float]  # means over the queries
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %
-    ceiling: dict[str, float] = field(default_factory=dict)  # of the best order of the first `depth`
+    intervals: dict[str, tuple[float, float]]  # 95 %; empty without resamples
+    ceiling: dict[str, float]  # of the best order of the first `depth`
 
     def __str__(self) -> str:
         shown = []
         for name, value in self.metrics.items():
-            interval = ""
-            if name in self.intervals:
-                interval = " ({:.3f} to {:.3f})".format(*self.intervals[name])
-            best = f", at best {self.ceiling[name]:.3f}" if name in self.ceiling else ""
-            shown.append(f"{name} {value:.3f}{interval}{best}")
+            own = self.intervals.get(name)
+            interval = f" ({own[0]:.3f} to {own[1]:.3f})" if own else ""
+            shown.append(f"{name} {value:.3f}{interval}, at best {self.ceiling[name]:.3f}")
         cost = f"{self.pairs:,} pairs, {self.seconds:.1f} s"
         return f"depth {self.depth}: {cost}; {'; '.join(shown)}"
 
@@ -264,25 +267,28 @@ def depth_curve(
     depths: Sequence[int] = (0, 5, 10, 20, 50, 100),
     *,
     k: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
     **options: Any,
 ) -> DepthCurve:
     """Measure quality and cost of reranking at each of several depths, in their order.
 
     Pairs are scored once, at the greatest depth, for queries with judgements only; a smaller depth
-    is charged its share of the seconds. `options` go to `evaluate_ranking`.
+    is charged its share of the seconds.
+
+    options: `metric`, `relevant_from`, `gains` and `ties`, as in `evaluate_ranking`
 
     Raises `DataError` if the run does not fit the collection, before anything is scored.
     """
-    if not depths:
-        raise ValueError("there are no depths; give one or more whole numbers")
     for depth in depths:
         check_depth(depth, "a depth", least=0)
     collection.check(run)
     qrels = collection.qrels
     candidates = in_order({query: own for query, own in run.items() if query in qrels})
     first_stage = {query: dict(own) for query, own in candidates.items()}
-    only_means = {**options, "k": k, "resamples": 0}
-    evaluate_ranking(qrels, first_stage, **only_means)  # raises before anything is scored
+    # Checks the qrels and the options, once for all depths.
+    names = list(evaluate_ranking(qrels, first_stage, k=k, resamples=0, **options).means)
+    options.pop("metric", None)
     start = time.perf_counter()
     scores = score_candidates(scorer, collection, candidates, max(depths))
     seconds = time.perf_counter() - start
@@ -292,11 +298,12 @@ def depth_curve(
     for depth in depths:
         ours = {query: reordered(own, scores[query][:depth]) for query, own in candidates.items()}
         best = {query: reordered(own, grades[query][:depth]) for query, own in candidates.items()}
-        report = evaluate_ranking(qrels, ours, k=k, **options)
-        ceiling = evaluate_ranking(qrels, best, **only_means).means
+        values = query_values(qrels, ours, names, **options)
+        ceiling = means(query_values(qrels, best, names, **options))
         pairs = sum(min(depth, len(own)) for own in scores.values())
         cost = seconds * pairs / max(total, 1)
-        points.append(DepthPoint(depth, pairs, cost, report.means, report.intervals, ceiling))
+        intervals = intervals_of(values, resamples, seed)
+        points.append(DepthPoint(depth, pairs, cost, means(values), intervals, ceiling))
     return DepthCurve(tuple(points))
 
 

@@ -143,9 +143,6 @@ def dense_index(
             return
         block = max(1, SCORES_AT_ONCE // len(ids))
         asked = _check_vectors(encode(texts), len(texts), "queries")  # (Q, H)
-        if asked.shape[1] != vectors.shape[1]:
-            sizes = f"{asked.shape[1]} values, the documents' {vectors.shape[1]}"
-            raise DataError(f"the queries' vectors have {sizes}")
         for start in range(0, len(texts), block):
             for scores in asked[start : start + block] @ vectors.T:  # (block, D)
                 yield scores, -math.inf

@@ -65,8 +65,6 @@ def retrieve_and_rerank(
     """
     check_depth(depth, "depth", least=0)
     count = max(depth, 100) if k is None else k
-    if count < max(depth, 1):
-        raise ValueError(f"k={count} candidates of a query are too few to rerank depth={depth}")
 
     def search(queries: Any, top_k: int | None = None) -> Any:
         if top_k is not None:

@@ -75,11 +75,7 @@ def reciprocal_rank_fusion(
 
     Raises `DataError` for runs with scores that are not finite.
     """
-    if not runs or isinstance(runs, Mapping):
-        raise ValueError("fusion needs a list of runs, each {query id: {document id: score}}")
-    shares = [1.0] * len(runs) if weights is None else list(weights)
-    if len(shares) != len(runs) or not all(share >= 0 for share in shares):
-        raise ValueError(f"weights is {weights}; expected {len(runs)} numbers of at least 0")
+    shares = [1.0] * len(runs) if weights is None else weights
     fused: dict[str, dict[str, float]] = {}
     for number, (run, share) in enumerate(zip(runs, shares, strict=True)):
         check_form(run, f"run {number}")

@@ -119,13 +119,13 @@ class TestProbe:
     def test_changes_that_cancel_are_seen_in_their_size(self):
         data = Pairs(["a", "b c"], ["a b", "c"])
         report = probe(
-            lambda pairs: [0.2 + 0.4 * len(right.split()) for _, right in pairs], data, "swap", threshold=0.8
+            lambda pairs: [0.2 + 0.4 * len(right.split()) for _, right in pairs], data, ["swap"], threshold=0.8
         )
         row = report.rows[1]
         assert (row.mean, row.change, row.absolute_change) == pytest.approx((0.8, 0, 0.4))
         assert row.flipped == 1
         assert row.accuracy is None
-        assert probe(lambda pairs: [0.9, 0.9], data, "swap").rows[1].flipped == 0
+        assert probe(lambda pairs: [0.9, 0.9], data, ["swap"]).rows[1].flipped == 0
 
     def test_by_hand_with_classes(self):
         data = Pairs(["a x", "a y"], ["a z is", "b z was here"], np.array([0, 1]))

@@ -210,11 +210,14 @@ class TestErrors:
             ({"ties": "input"}, "ties must be one of trec_eval, order_free"),
             ({"gains": "log"}, "gains must be one of linear, exponential"),
             ({"relevant_from": 0}, "relevant_from must be above 0"),
-            ({"k": 0}, "^k must be a whole number of at least 1, got 0$"),
-            ({"k": 2.5}, r"^k must be a whole number of at least 1, got 2\.5$"),
-            ({"first_stage": FIRST, "baselines": {"first stage": FIRST}}, "a baseline is called 'first stage'"),
-            ({"baselines": {"model": FIRST}}, "a baseline is called 'model', as another row of the table is"),
-            ({"baselines": {"ceiling": FIRST}}, "a baseline is called 'ceiling'"),
+            ({"k": 0}, "^no metric 'ndcg@0'; there is ndcg, mrr, ndcg@k"),
+            ({"k": 2.5}, r"^no metric 'ndcg@2\.5'"),
+            (
+                {"first_stage": FIRST, "baselines": {"first stage": FIRST}},
+                "another row of the table is called 'first stage'; rename",
+            ),
+            ({"baselines": {"model": FIRST}}, "another row of the table is called 'model'"),
+            ({"baselines": {"ceiling": FIRST}}, "another row of the table is called 'ceiling'"),
         ],
     )
     def test_options(self, options, message):

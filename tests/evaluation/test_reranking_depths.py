@@ -77,13 +77,19 @@ def test_what_is_wrong_is_said_before_anything_is_scored():
         depth_curve(scorer, COLLECTION, {"unused": {"a": 1.0}})
 
 
+def test_qrels_are_checked_once_for_all_depths(monkeypatch):
+    calls = []
+    monkeypatch.setattr("crossenc_kit.evaluation.ranking.check_qrels", calls.append)
+    depth_curve(by_number, COLLECTION, RUN, depths=(0, 1, 2, 3), resamples=0)
+    assert calls == [QRELS]
+
+
 def test_queries_without_judgements_are_not_scored():
     calls = []
     run = {**RUN, "unused": {"a": 1.0}}
     depth_curve(lambda pairs: calls.append(len(pairs)) or by_number(pairs), COLLECTION, run, resamples=0)
     assert calls == [6]
     for depths, message in (
-        ((), "there are no depths; give one or more"),
         ((3, -1), "a depth must be at least 0, got -1"),
         ((3, 1.5), "a depth is 1.5; expected a whole number"),
     ):

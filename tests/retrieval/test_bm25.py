@@ -9,7 +9,7 @@ import pytest
 
 from crossenc_kit.errors import DataError
 from crossenc_kit.retrieval import bm25
-from crossenc_kit.retrieval.bm25 import METHODS, bm25_index
+from crossenc_kit.retrieval.bm25 import bm25_index
 
 DOCUMENTS = {
     "mat": "The cat sat on the mat.",
@@ -74,7 +74,7 @@ class TestBM25:
         assert list(run["q"]) == ["cats", "mat"]
         assert run["q"] == pytest.approx({"cats": cats, "mat": mat})
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", ["lucene", "robertson", "atire", "bm25l", "bm25+"])
     def test_against_the_formulas_on_random_corpora(self, method):
         for seed in range(8):
             rng = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ class TestBM25:
             ({"k": 2.5}, "k is 2.5; expected a whole number"),
             ({"k": None}, "k is None; expected a whole number"),
             ({"k": True}, "k is True; expected a whole number"),
-            ({"method": "bm26"}, "method is 'bm26'; expected one of lucene, robertson"),
+            ({"method": "bm26"}, "Invalid .*: bm26. Choose from"),
             ({"k1": -1}, "k1 is -1 and b is 0.75; lucene needs"),
             ({"k1": 0, "method": "bm25+"}, r"bm25\+ needs k1 above 0"),
             ({"b": 2}, "k1 is 1.5 and b is 2"),
