@@ -1,4 +1,4 @@
-"""Calibration: does a probability of 0.8 come true in 8 of 10 rows, and one number that mends it.
+"""Calibration: does a probability of 0.8 come true in 8 of 10 rows? One number can repair it.
 
 N pairs, C classes. `(N, C)` holds one score or probability per class, `(N,)` that of class 1 of the
 two classes 0 and 1.
@@ -144,7 +144,7 @@ def calibrate(model: CrossEncoder, data: Any) -> float:
     """
     pairs = as_pairs(data)
     if pairs.labels is None or pairs.labels.ndim != 1:
-        raise DataError("calibration needs one class a pair as label")
+        raise DataError("calibration needs one class per pair as label")
     head = last_layer(model)
     activation = type(model.activation_fn).__name__
     allowed = "Sigmoid" if model.num_labels == 1 else "Identity"

@@ -46,7 +46,7 @@ def class_labels(pairs: Pairs) -> np.ndarray:
         raise DataError("evaluation needs labels: add a column named label or labels with class indices")
     if pairs.labels.ndim != 1:
         count = pairs.labels.shape[1]
-        raise DataError(f"classification needs one class index a pair, got {count} labels")
+        raise DataError(f"classification needs one class index per pair, got {count} labels")
     bad = np.flatnonzero(~(pairs.labels >= 0) | (pairs.labels % 1 != 0))
     if len(bad):
         raise DataError(
@@ -68,7 +68,7 @@ def as_probabilities(scores: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero((scores < 0) | (scores > 1))
         if len(bad):
             raise DataError(
-                f"the scorer gave {scores[bad[0]]:.4g} for row {bad[0]}; one score a pair must be the "
+                f"the scorer gave {scores[bad[0]]:.4g} for row {bad[0]}; a single score per pair must be the "
                 "probability of class 1: give the scorer a sigmoid (activation_fn='sigmoid')"
             )
         return scores
@@ -124,7 +124,7 @@ def predict_classes(probabilities: np.ndarray, threshold: float | None) -> np.nd
 
 @dataclass(frozen=True, eq=False)
 class ClassificationReport(Report):
-    """Say how well a scorer tells classes apart."""
+    """Report how well a scorer tells classes apart."""
 
     name: str
     count: int  # N pairs
@@ -214,7 +214,7 @@ def evaluate_classification(
     names = class_names(label_names, pairs, scorer, size)
     check_labels(labels, names, scores.ndim == 1)
     if scores.ndim == 2 and threshold is not None:
-        raise ValueError(f"threshold={threshold} is for one score a pair, not for one per class")
+        raise ValueError(f"threshold={threshold} is for one score per pair, not for one per class")
     cut = 0.5 if scores.ndim == 1 and threshold is None else threshold
     predicted = predict_classes(probabilities, cut)
     found = _measure(probabilities, predicted, labels)

@@ -122,7 +122,7 @@ class ProbeRow:
 
 @dataclass(frozen=True, eq=False)
 class ProbeReport(Report):
-    """Say what probes do to a scorer; the first row is the pairs as given."""
+    """Report what each probe does to a scorer; the first row is the pairs as given."""
 
     count: int
     rows: tuple[ProbeRow, ...]
@@ -227,10 +227,10 @@ def _class_labels(pairs: Pairs, scores: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class ErrorSlice:
-    """Describe one kind of pairs: which, how many, and how good the scorer is on them."""
+    """Describe one kind of pairs, and how good the scorer is on it."""
 
-    by: str  # the column
-    name: str  # its value
+    by: str  # the column that tells kinds apart, such as "length"
+    name: str  # the kind, such as "9 to 30 words"
     count: int
     value: float  # mean of the metric
     interval: tuple[float, float]  # 95 %

@@ -38,7 +38,7 @@ FORMS = {
 
 @dataclass(frozen=True, eq=False)
 class RankingReport(Report):
-    """Say how well queries' documents are ordered, by metric, with Q queries each.
+    """Report how well the documents of Q queries are ordered, by metric.
 
     Candidates are the documents of the run and of the first stage.
     """

@@ -102,7 +102,7 @@ def _shown(report: RankingReport) -> dict[str, float]:
 def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -> Evaluator:
     """Make the evaluator of groups of candidates, whose ids are their numbers."""
     if pairs.labels is None or pairs.labels.ndim != 1:
-        raise DataError("ranking needs one grade a candidate: add a column of labels, a list a query")
+        raise DataError("ranking needs one grade per candidate: add a column of labels, one list per query")
     if len(below := np.flatnonzero(pairs.labels < 0)):
         row = int(np.searchsorted(pairs.offsets, below[0], side="right")) - 1
         grade = pairs.labels[below[0]]
@@ -126,7 +126,7 @@ def _evaluator_of_lists(pairs: Pairs, in_order: bool, options: dict[str, Any]) -
     def evaluate(model: Scorer) -> dict[str, float]:
         scores = score_pairs(raw_scorer(model), pairs.texts)
         if scores.ndim != 1:
-            raise DataError(f"ranking needs one score a pair, got scores of shape {scores.shape}")
+            raise DataError(f"ranking needs one score per pair, got scores of shape {scores.shape}")
         return _shown(evaluate_ranking(qrels, table(scores), first_stage=first_stage, **options))
 
     return evaluate
@@ -217,7 +217,7 @@ def _interval(reports: Sequence[RankingReport], metric: str, resamples: int, see
 
 @dataclass(frozen=True)
 class DepthPoint(Report):
-    """Say what reranking the first `depth` candidates of each query costs, and what it reaches."""
+    """Report the cost and the quality of reranking the first `depth` candidates of each query."""
 
     depth: int
     pairs: int  # scored for all queries

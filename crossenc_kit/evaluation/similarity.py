@@ -31,7 +31,7 @@ CORRELATIONS = {"pearson": pearson, "spearman": spearman}
 
 @dataclass(frozen=True, eq=False)
 class CorrelationReport(Report):
-    """Say how far scores and labels agree."""
+    """Report how far scores and labels agree."""
 
     name: str
     count: int  # N pairs
@@ -110,7 +110,7 @@ def _correlations(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def _single_scores(scorer: Scorer, pairs: Pairs) -> np.ndarray:
     scores = score_pairs(scorer, pairs.texts)
     if scores.ndim != 1:
-        raise DataError(f"correlation needs one score a pair, the scorer gave scores of shape {scores.shape}")
+        raise DataError(f"correlation needs one score per pair; the scorer gave shape {scores.shape}")
     return scores
 
 
@@ -118,7 +118,7 @@ def _single_labels(pairs: Pairs) -> np.ndarray:
     if pairs.labels is None:
         raise DataError("evaluation needs labels: add a column named label, labels, score or scores")
     if pairs.labels.ndim != 1:
-        raise DataError(f"correlation needs one label a pair, got {pairs.labels.shape[1]}")
+        raise DataError(f"correlation needs one label per pair, got {pairs.labels.shape[1]}")
     if len(pairs.labels) < 2 or np.ptp(pairs.labels) == 0:
         count = len(pairs.labels)
         raise DataError(f"correlation needs two different labels; all {count} are equal")
@@ -157,7 +157,7 @@ def rows_by_tag(tags: Sequence[Any], count: int) -> dict[str, list[int]]:
     Raises `ValueError` if there is not one tag for each of `count` pairs.
     """
     if len(tags) != count:
-        raise ValueError(f"{count} pairs and {len(tags)} tags; expected one a pair")
+        raise ValueError(f"{count} pairs and {len(tags)} tags; expected one per pair")
     rows: dict[str, list[int]] = {}
     for row, tag in enumerate(tags):
         rows.setdefault(str(tag), []).append(row)

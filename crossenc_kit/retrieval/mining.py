@@ -213,7 +213,7 @@ def _rescore(scorer: Scorer, collection: Collection, *runs: Scores) -> list[Scor
     pairs = [(collection.queries[query], collection.documents[name]) for query, name in keys]
     scores = np.asarray(as_scorer(scorer)(pairs), dtype=float)
     if scores.shape != (len(keys),):
-        expected = f"expected ({len(keys)},), one a pair"
+        expected = f"expected ({len(keys)},), one per pair"
         raise DataError(f"cross_encoder gave scores of shape {scores.shape}; {expected}")
     check_finite(scores, lambda row: "query {!r}, document {!r}".format(*keys[row]), "cross_encoder")
     new = iter(scores.tolist())

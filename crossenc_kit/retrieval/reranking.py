@@ -119,7 +119,7 @@ def score_candidates(
 def _checked_scores(scores: Any, ids: Sequence[tuple[str, str]]) -> np.ndarray:
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(ids),):
-        raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(ids)} pairs; expected one a pair")
+        raise DataError(f"the scorer gave scores of shape {scores.shape} for {len(ids)} pairs; expected one per pair")
     check_finite(scores, lambda row: "query {!r}, document {!r}".format(*ids[row]))
     return scores
 

@@ -292,7 +292,7 @@ class TestUnusable:
             ([0, -1, 2], LOGITS[:3], "row 1: the label is -1; a class is a whole number from 0"),
             ([0.0, 1.0, 0.25], LOGITS[:3], r"row 2: the label is 0.25; .*graded labels use evaluate_correlation"),
             ([0.0, np.nan], LOGITS[:2], "row 1: the label is nan"),
-            ([[0, 1], [1, 0]], LOGITS[:2], "one class index a pair, got 2 labels"),
+            ([[0, 1], [1, 0]], LOGITS[:2], "one class index per pair, got 2 labels"),
             ([1, 1], [0.1, 0.9], "average precision needs both classes; none of 2 pairs has the label 0"),
             ([0, 1], [0.1, 1.5], r"the scorer gave 1.5 for row 1; .*activation_fn='sigmoid'"),
             ([0, 1], [-0.1, 0.5], "the scorer gave -0.1 for row 0"),
@@ -320,5 +320,5 @@ class TestUnusable:
             evaluate([0.1, 0.9], [0, 1], baselines={"logit": Scorer([7, 0])})
 
     def test_a_threshold_is_for_one_score(self):
-        with pytest.raises(ValueError, match=r"threshold=0\.5 is for one score a pair"):
+        with pytest.raises(ValueError, match=r"threshold=0\.5 is for one score per pair"):
             evaluate(LOGITS, threshold=0.5)

@@ -118,12 +118,6 @@ class TestAveragePrecision:
         theirs = sklearn.metrics.average_precision_score(labels, scores)
         assert average_precision(scores, labels) == pytest.approx(theirs)
 
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_against_scikit_learn_on_many_rows(self, dtype):
-        scores, labels = scored(5000, seed=0)
-        theirs = sklearn.metrics.average_precision_score(labels, scores.astype(dtype))
-        assert average_precision(scores.astype(dtype), labels) == pytest.approx(theirs)
-
     @given(SCORED)
     def test_only_the_order_of_the_scores_matters(self, rows):
         scores, labels = map(np.asarray, zip(*rows, strict=True))

@@ -114,13 +114,13 @@ class TestLists:
             ([("a", "b", 1.0), ("c", "d", 0.0)], r"^all 2 queries have one candidate, which leaves nothing to rank"),
             (
                 Pairs(["a", "a"], ["b", "c"], offsets=np.array([0, 2])),
-                r"^ranking needs one grade a candidate: add a column",
+                r"^ranking needs one grade per candidate: add a column",
             ),
             (
                 [("a", ["b", "c"], [1, 0]), ("d", ["e", "f"], [3, -1])],
                 r"^row 1: the grade .* is -1; grades are 0 or more",
             ),
-            (Pairs(["a"] * 2, ["b", "c"], np.ones((2, 2)), np.array([0, 2])), "ranking needs one grade a candidate"),
+            (Pairs(["a"] * 2, ["b", "c"], np.ones((2, 2)), np.array([0, 2])), "ranking needs one grade per candidate"),
         ],
     )
     def test_what_is_no_list(self, rows, message):
@@ -128,7 +128,7 @@ class TestLists:
             ranking_evaluator(rows)
 
     def test_scores_that_do_not_fit(self):
-        with pytest.raises(DataError, match=r"^ranking needs one score a pair, got scores of shape \(5, 2\)"):
+        with pytest.raises(DataError, match=r"^ranking needs one score per pair, got scores of shape \(5, 2\)"):
             ranking_evaluator(LISTS)(lambda pairs: np.zeros((len(pairs), 2)))
         with pytest.raises(DataError, match="scores are not finite"):
             ranking_evaluator(LISTS)(lambda pairs: np.full(len(pairs), np.nan))

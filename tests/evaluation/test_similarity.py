@@ -119,7 +119,7 @@ class TestUnusable:
         ("rows", "message"),
         [
             (TEXTS, "evaluation needs labels: add a column named label"),
-            ([("a", "b", [0, 1]), ("c", "d", [1, 0])], "one label a pair, got 2"),
+            ([("a", "b", [0, 1]), ("c", "d", [1, 0])], "one label per pair, got 2"),
             ([("a", "b", 0.5), ("c", "d", 0.5)], "two different labels; all 2 are equal"),
             ([("a", "b", 0.5)], "two different labels"),
             ([("a", "b", 0.5), ("c", None)], "row 1, column '1': the text is missing"),
@@ -142,7 +142,7 @@ class TestUnusable:
             ([1.0, 2.0], r"scores of shape \(2,\) for 3 pairs"),
             (0.5, r"scores of shape \(\) for 3 pairs"),
             ([0.5, np.nan, np.inf], r"gave nan for row 1 \(2 of 3 scores are not finite\)"),
-            ([[0.0], [1.0], [2.0]], r"one score a pair, the scorer gave scores of shape \(3, 1\)"),
+            ([[0.0], [1.0], [2.0]], r"one score per pair; the scorer gave shape \(3, 1\)"),
         ],
     )
     def test_scores(self, scores, message):
@@ -192,7 +192,7 @@ class TestByTag:
         assert counts == sorted(counts, reverse=True)
 
     def test_errors(self):
-        with pytest.raises(ValueError, match=r"^3 pairs and 2 tags; expected one a pair$"):
+        with pytest.raises(ValueError, match=r"^3 pairs and 2 tags; expected one per pair$"):
             by_tag(pearson, [1, 2, 3], [1, 2, 3], ["a", "a"])
         with pytest.raises(ValueError, match=r"^tag 'b': a correlation needs at least 2 pairs, got 1$"):
             by_tag(pearson, [1, 2, 3], [1, 2, 3], ["a", "a", "b"])

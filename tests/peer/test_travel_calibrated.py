@@ -72,7 +72,7 @@ def test_what_cannot_be_calibrated(saved):
     model = CrossEncoder(saved("bert", 1), device="cpu")
     with pytest.raises(ValueError, match=r"row 1: the label is 0\.5; expected a whole number"):
         calibrate(model, [("a", "b", 1), ("a", "c", 0.5)])
-    with pytest.raises(DataError, match="needs one class a pair as label"):
+    with pytest.raises(DataError, match="needs one class per pair as label"):
         calibrate(model, [("a", "b"), ("a", "c")])
     model.activation_fn = torch.nn.Tanh()
     with pytest.raises(ValueError, match="scores go through Tanh; a temperature is defined for Sigmoid"):

@@ -119,7 +119,7 @@ class TestByHand:
         assert mined.positives == {"q": {"p": 5.0}, "r": {"s": 1.0}}
         assert len(asked) == 1
         assert len(asked[0]) == 8
-        with pytest.raises(DataError, match=r"scores of shape \(8, 2\); expected \(8,\), one a pair"):
+        with pytest.raises(DataError, match=r"scores of shape \(8, 2\); expected \(8,\), one per pair"):
             mine(cross_encoder=lambda pairs: np.ones((len(pairs), 2)))
         broken = {document: math.nan if document[-1] in "bd" else 1.0 for document in DOCUMENTS.values()}
         with pytest.raises(DataError, match=r"gave nan for query 'q', document 'b' \(2 of 8 scores are not finite\)"):
