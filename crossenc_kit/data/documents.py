@@ -136,25 +136,18 @@ def ids_of(texts: Mapping[str, str], kind: str, least: int = 1) -> list[str]:
         raise DataError(f"expected the texts as a mapping {{{kind} id: text}}, got {type(texts).__name__}")
     if len(texts) < least:
         raise DataError(f"there are no {'queries' if kind == 'query' else kind + 's'} to search")
-    blank = []
-    for name, text in texts.items():
+    for name in texts:
         if not isinstance(name, str) or not name:
             raise DataError(f"the {kind} id {name!r} is {type(name).__name__}; ids are strings, use str() on it")
-        if not check_text(text, f"{kind} {name!r}").strip():
-            blank.append(name)
-    if blank:
-        raise DataError(f"{kind} {blank[0]!r}: the text is blank ({len(blank):,} of {len(texts):,} such); leave it out")
+    check_not_blank(kind, texts)
     return list(texts)
 
 
-def check_not_blank(kind: str, texts: Mapping[Any, Any], where: str = "") -> None:
-    """Raise `DataError` naming the first text that is missing, no string, or blank."""
-    for name, text in texts.items():
-        if not check_text(text, f"{kind} {name!r}{where}").strip():
-            count = sum(isinstance(own, str) and not own.strip() for own in texts.values())
-            raise DataError(
-                f"{kind} {name!r}{where} is empty ({count} of {len(texts)} are); leave out texts without a word"
-            )
+def check_not_blank(kind: str, texts: Mapping[Any, Any]) -> None:
+    """Raise `DataError` for a text that is missing or no string, and for blank ones."""
+    blank = [name for name, text in texts.items() if not check_text(text, f"{kind} {name!r}").strip()]
+    if blank:
+        raise DataError(f"{kind} {blank[0]!r}: the text is blank ({len(blank):,} of {len(texts):,} such); leave it out")
 
 
 def check_depth(k: int, name: str = "k", least: int = 1) -> None:

@@ -97,12 +97,9 @@ class TestStsSources:
         check_rows(pairs)
         assert pairs.tags == {"genre": ["news"] * 3}
 
-    def test_a_list_of_rows(self):
+    def test_a_list_of_rows_and_a_column_named_label(self):
         check_rows(read_sts(STS_ROWS))
-
-    def test_a_column_named_label(self):
-        renamed = [{"sentence1": r["sentence1"], "sentence2": r["sentence2"], "label": r["score"]} for r in STS_ROWS]
-        check_rows(read_sts(datasets.Dataset.from_list(renamed)))
+        check_rows(read_sts(datasets.Dataset.from_list(STS_ROWS).rename_column("score", "label")))
 
     def test_a_dictionary_of_splits(self):
         data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(STS_ROWS)})

@@ -254,7 +254,7 @@ def test_a_report_of_nothing_cut(model):
 
 
 def test_empty_texts_are_refused():
-    with pytest.raises(DataError, match=r"^document of pair 1 is empty \(1 of 2 are\)"):
+    with pytest.raises(DataError, match=r"^document of pair 1: the text is blank \(1 of 2 such\)"):
         chunked(lambda pairs: np.zeros(len(pairs)))([("q", "a b"), ("q", " ")])
-    with pytest.raises(DataError, match=r"^query of pair 0 is empty \(1 of 1 are\)"):
+    with pytest.raises(DataError, match=r"^query of pair 0: the text is blank \(1 of 1 such\)"):
         chunked(lambda pairs: np.zeros(len(pairs)))([("", "a b")])
