@@ -75,7 +75,7 @@ def need(package: str, what: str) -> Any:
     return sys.modules[name]
 
 
-def some(ids: Iterable[str], most: int = 3) -> str:
+def some(ids: Iterable[Any], most: int = 3) -> str:
     """Name the first few ids, for a message."""
     ids = list(ids)
     return ", ".join(repr(name) for name in ids[:most]) + (", ..." if len(ids) > most else "")

@@ -233,7 +233,7 @@ class BlockScorer:
         with warnings.catch_warnings(), one_core_per_thread(self.threads) as threads:
             warnings.simplefilter("ignore", TruncationWarning)  # both warn once for all blocks
             warnings.filterwarnings("ignore", "the head of .* is new and untrained")
-            options = {"batch_size": self.batch_size, "threads": threads, "show_progress_bar": False}
+            options: dict[str, Any] = {"batch_size": self.batch_size, "threads": threads, "show_progress_bar": False}
             scores = self.model.predict(texts, activation_fn=self.activation, **options)
 
         def where(row: int) -> str:
