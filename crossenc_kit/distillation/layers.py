@@ -37,7 +37,7 @@ from crossenc_kit.models.tokens import Tokens, tokenize
 from crossenc_kit.scorers import warn_at_call
 from crossenc_kit.training.batches import plan_epoch
 from crossenc_kit.training.config import TrainingConfig, check_config, precision_of
-from crossenc_kit.training.optimization import adamw, check_warmup, find_schedule, parameter_groups, set_rate
+from crossenc_kit.training.optimization import adamw, parameter_groups, schedule_of, set_rate
 
 USED = {"epochs", "batch_size", "accumulation", "token_budget", "max_steps", "learning_rate", "warmup_steps"}
 USED |= {"scheduler", "weight_decay", "layer_decay", "head_factor", "max_grad_norm", "precision", "seed"}
@@ -75,7 +75,7 @@ def match_layers(
     tokens = same_tokens(student, teacher, as_pairs(pairs))
     projection = _projection(student, teacher, config.seed)
     steps = _plan(tokens.student.lengths, config)
-    schedule = _schedule(len(steps), config)
+    schedule = schedule_of(config, len(steps))
     history, started = History(), time.perf_counter()
     optimizer, parameters = _optimizer(student, projection, config)
     with _comparable(student, teacher, matching.attention_weight > 0):
@@ -148,13 +148,6 @@ def _plan(lengths: np.ndarray, config: TrainingConfig) -> list[Step]:
             rows = np.concatenate(micro_batches)
             steps.append(Step(epoch + (at + 1) / len(plan), micro_batches, len(rows), int(lengths[rows].sum())))
     return steps[: config.max_steps]
-
-
-def _schedule(total: int, config: TrainingConfig) -> Callable[[int], float]:
-    warmup = total // 10 if config.warmup_steps is None else config.warmup_steps
-    if not callable(config.scheduler):
-        check_warmup(config.scheduler, warmup, total, config.learning_rate)
-    return find_schedule(config.scheduler, total, warmup)
 
 
 def _optimizer(student: CrossEncoder, projection: Any, config: TrainingConfig) -> tuple[Any, list[Any]]:

@@ -147,7 +147,10 @@ def backward_in_chunks(setup: Setup, batch: MicroBatch, micro_batch: int) -> Ten
     """
     import torch
 
-    chunks = _chunks(setup.lengths(batch.rows), setup.config.cached_pairs or len(batch.rows))
+    order = np.argsort(-setup.step_tokens.lengths[batch.rows], kind="stable")  # longest pairs first
+    most = setup.config.cached_pairs
+    assert most is not None
+    chunks = [order[start : start + most] for start in range(0, len(order), most)]
 
     def score(number: int) -> Tensor:
         seed_generators(setup.config.seed, setup.state.step, micro_batch, number)
@@ -155,8 +158,8 @@ def backward_in_chunks(setup: Setup, batch: MicroBatch, micro_batch: int) -> Ten
             return setup.scores(batch.rows[chunks[number]]).float()
 
     with torch.no_grad():
-        every = torch.cat([score(number) for number in range(len(chunks))])  # (B, C), longest pairs first
-    back = torch.as_tensor(np.argsort(np.concatenate(chunks)), device=every.device)
+        every = torch.cat([score(number) for number in range(len(chunks))])  # (B, C) in `order`
+    back = torch.as_tensor(np.argsort(order), device=every.device)
     scores = every[back].requires_grad_()  # (B, C) in the order of the batch
     with setup.autocast():
         loss = mean_loss(setup.loss, scores, batch) * batch.share
@@ -164,12 +167,6 @@ def backward_in_chunks(setup: Setup, batch: MicroBatch, micro_batch: int) -> Ten
     for number, chunk in enumerate(chunks):
         score(number).backward(gradient[torch.as_tensor(chunk, device=gradient.device)])
     return loss
-
-
-def _chunks(lengths: np.ndarray, most: int) -> list[np.ndarray]:
-    """Cut the numbers of pairs, longest first, into chunks of at most `most`."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[start : start + most] for start in range(0, len(order), most)]
 
 
 @contextmanager
@@ -207,12 +204,10 @@ def _opened(setup: Setup) -> Iterator[StopRequest]:
 
 def _checked_loss(setup: Setup, losses: list[tuple[np.ndarray, Any]]) -> float:
     """Return the step's mean loss; `TrainingError` names the rows where it is not finite."""
-    values = [float(loss) for _, loss in losses]
-    total = setup.processes.sum([sum(values)])[0]
+    total = setup.processes.sum([sum(float(loss) for _, loss in losses)])[0]
     if math.isfinite(total):
         return total
-    bad = [groups for (groups, _), value in zip(losses, values, strict=True) if not math.isfinite(value)]
-    rows = sorted(int(group) for groups in bad for group in groups)
+    rows = sorted(int(row) for groups, loss in losses if not loss.isfinite() for row in groups)
     shown = ", ".join(map(str, rows[:SHOWN_ROWS])) + (", ..." if len(rows) > SHOWN_ROWS else "")
     where = f"rows {shown}" if rows else "on another process"
     raise TrainingError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from crossenc_kit.scorers import warn_at_call
+from crossenc_kit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     import torch
@@ -54,15 +55,22 @@ def schedule_name(name: str) -> str:
     return known
 
 
-def check_warmup(name: str, warmup: int, total: int, learning_rate: float) -> None:
-    """Warn if the warm-up is longer than training, with the rate that will be reached."""
-    if schedule_name(name) == "constant" or warmup < total:
-        return
-    peak = learning_rate * rate_factor(name, total - 1, total, warmup)
-    warn_at_call(
-        f"the warm-up of {warmup} steps does not end within the {total} steps: the learning rate will reach "
-        f"{peak:.2e}, not {learning_rate:.2e}; use fewer warmup_steps"
-    )
+def schedule_of(config: TrainingConfig, total: int) -> Callable[[int], float]:
+    """Turn the settings into the rate's factor, a function of the step; a function stays as it is.
+
+    Warns if the warm-up is longer than training, with the rate that will be reached.
+    """
+    if callable(config.scheduler):
+        return config.scheduler
+    name = schedule_name(config.scheduler)
+    warmup = total // 10 if config.warmup_steps is None else config.warmup_steps
+    if name != "constant" and warmup >= total:
+        peak = config.learning_rate * rate_factor(name, total - 1, total, warmup)
+        warn_at_call(
+            f"the warm-up of {warmup} steps does not end within the {total} steps: the learning rate "
+            f"will reach {peak:.2e}, not {config.learning_rate:.2e}; use fewer warmup_steps"
+        )
+    return lambda step: rate_factor(name, step, total, warmup)
 
 
 def parameter_groups(
@@ -113,11 +121,3 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
     return float(max(group["lr"] for group in optimizer.param_groups))
-
-
-def find_schedule(schedule: str | Callable[[int], float], total: int, warmup: int) -> Callable[[int], float]:
-    """Turn a schedule's name into a function of the step; a function stays as it is."""
-    if callable(schedule):
-        return schedule
-    name = schedule_name(schedule)
-    return lambda step: rate_factor(name, step, total, warmup)

@@ -31,7 +31,7 @@ from crossenc_kit.training.batches import (
     widen,
 )
 from crossenc_kit.training.config import TrainingConfig, check_config, precision_of
-from crossenc_kit.training.optimization import check_warmup, find_schedule, parameter_groups
+from crossenc_kit.training.optimization import parameter_groups, schedule_of
 from crossenc_kit.training.processes import Processes, join
 
 
@@ -74,7 +74,7 @@ class Setup:
     data_epoch: int = 0  # the epoch that `data` and `tokens` belong to
     planned: tuple[int, list[list[np.ndarray]]] = (-1, [])  # an epoch and its steps, each cut into micro-batches
     positives: Positives | None = None  # of this epoch, if the loss takes negatives from the batch
-    step_tokens: Tokens | None = None  # of this step's pairs: `tokens`, or other pairs of the same texts
+    step_tokens: Any = None  # `Tokens` of this step's pairs: `tokens`, or other pairs of the same texts
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """Return the micro-batches of one optimizer step, the same in every process."""
@@ -101,13 +101,7 @@ class Setup:
 
     def scores(self, rows: np.ndarray) -> Any:
         """Compute the raw scores `(B, C)` of some of this step's pairs; gradients flow."""
-        assert self.step_tokens is not None
         return self.model.scores(self.step_tokens, rows)
-
-    def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Return the number of tokens `(B,)` of some of this step's pairs."""
-        assert self.step_tokens is not None
-        return self.step_tokens.lengths[rows]
 
     def _begin(self, epoch: int) -> None:
         """Get data, tokens and plan of an epoch; the data of another epoch are released first."""
@@ -180,17 +174,18 @@ class Setup:
 
     def describe(self) -> None:
         """Put data and settings into the model card."""
+        facts: dict[str, Any] = {"training pairs": f"{self.data.num_pairs:,}"}
         parts = self.loss.parts(self.data, self.model.num_labels)
         names = ["labels"] if len(parts) == 1 else ["teacher's scores", "gold labels"]
-        columns = [(name, np.asarray(data.labels)) for name, (_, data) in zip(names, parts, strict=True)]
+        for name, (_, data) in zip(names, parts, strict=True):
+            labels = np.asarray(data.labels)
+            facts[name] = f"{labels.min():g} to {labels.max():g}, mean {labels.mean():.3g}"
+        facts["sha256"] = self.fingerprint["data"][:16]
+        facts["truncated pairs"] = self.tokens.num_truncated
+        if self.data.notes:
+            facts["notes"] = "; ".join(self.data.notes)
         self.model.card |= {
-            "data": {
-                "training pairs": f"{self.data.num_pairs:,}",
-                **{name: f"{y.min():g} to {y.max():g}, mean {y.mean():.3g}" for name, y in columns},
-                "sha256": self.fingerprint["data"][:16],
-                "truncated pairs": self.tokens.num_truncated,
-                **({"notes": "; ".join(self.data.notes)} if self.data.notes else {}),
-            },
+            "data": facts,
             "settings": {"loss": self.fingerprint["loss"], **self.config.plan()},
             "provenance": provenance(self.model.device),
         }
@@ -257,20 +252,12 @@ def prepare(
         processes=processes,
         steps_per_epoch=per_epoch,
         total_steps=total,
-        schedule=_schedule(config, total),
+        schedule=schedule_of(config, total),
         folder=Path(config.output_dir) if config.output_dir else None,
         fingerprint=plan,
         batches=batches,
         data_of=data_of,
     )
-
-
-def _schedule(config: TrainingConfig, total: int) -> Callable[[int], float]:
-    """Return the learning rate's factor as a function of the step."""
-    warmup = config.warmup_steps if config.warmup_steps is not None else total // 10
-    if not callable(config.scheduler):
-        check_warmup(config.scheduler, warmup, total, config.learning_rate)
-    return find_schedule(config.scheduler, total, warmup)
 
 
 def epoch_data(

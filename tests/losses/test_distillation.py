@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from small_runs import candidate_lists, run, sentences, tiny
 from torch.nn import functional
 
-from crossenc_kit import DataError, Pairs, TrainingConfig, distillation_loss, loss_with, train, with_teacher_scores
-from crossenc_kit.errors import CheckpointError
+from crossenc_kit import DataError, Pairs, TrainingConfig, distillation_loss, loss_with, with_teacher_scores
 from crossenc_kit.losses.loss import LOSSES, find_loss
 from crossenc_kit.losses.pointwise import class_kl_divergence
 from crossenc_kit.sentence_transformers.cross_encoder import loss_of
@@ -219,14 +218,6 @@ def test_balanced_weights_are_counted_from_the_gold_labels():
     loss = distillation_loss("mse", gold=loss_with("bce", positive_weight="balanced"))
     name = run(TrainingConfig(batch_size=8), pairs, loss).model.card["settings"]["loss"]
     assert name == "mixed(alpha=0.5, distillation=mse, gold=bce_with_logits(positive_weight=3.0))"
-
-
-def test_a_run_with_another_alpha_is_not_gone_on_with(tmp_path):
-    config = TrainingConfig(batch_size=5, learning_rate=1e-3, output_dir=tmp_path, save_steps=2, max_steps=2)
-    both = with_gold(sentences())
-    train(tiny(), both, distillation_loss("mse", gold="bce", alpha=0.3), config)
-    with pytest.raises(CheckpointError, match=r"cannot resume, .*\n  loss: "):
-        train(tiny(), both, distillation_loss("mse", gold="bce", alpha=0.4), replace(config, resume=True))
 
 
 def test_lists_that_only_one_part_learns_from_are_not_silent():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import replace
 from functools import partial
@@ -46,26 +45,6 @@ def test_options_reach_the_function(name, options):
     assert mean_loss(find_loss(name), scores, batch) != expected
     assert loss.name == f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
     assert loss.groups
-
-
-def test_a_run_with_options_is_another_run_and_says_so(tmp_path):
-    config = TrainingConfig(batch_size=4, learning_rate=1e-3)
-    plain = run(config, candidate_lists(), "lambda_loss")
-    given = run(config, candidate_lists(), loss_with("lambda_loss", weighting="none", k=1))
-    assert plain.digests() != given.digests()
-    assert given.model.card["settings"]["loss"] == "lambda_loss(k=1, weighting=none)"
-    same = run(config, candidate_lists(), loss_with("lambda_loss", k=None, weighting="ndcg_loss2pp"))
-    assert same.digests()["weights"] == plain.digests()["weights"]
-
-
-def test_every_argument_of_every_loss_is_an_option():
-    values = {"weighting": "none", "k": 3, "sigmoid": False, "against_first": True, "label_smoothing": 0.1}
-    values["mean_over"] = "pairs"
-    for name, known in {**LOSSES, **{name: find_loss(name) for name in RANKING_LOSSES}}.items():
-        skip = 3 if name in RANKING_LOSSES else 2
-        for option in list(inspect.signature(known.function).parameters)[skip:]:
-            value = [1.0, 2.0] if option == "class_weights" else values.get(option, 2.0)
-            assert loss_with(name, **{option: value}).options == {option: value}
 
 
 def test_a_function_of_the_callers_own_may_have_options():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import torch
 from small_runs import candidate_lists, run, sentences, softmax_loss, tiny
 from torch.autograd.graph import saved_tensors_hooks
 
-from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, TrainingError, loss_with
+from crossenc_kit import CrossEncoder, Pairs, TrainingConfig, loss_with
 from crossenc_kit.training.batches import MicroBatch, mean_loss, plan_epoch, rows_of, seed_generators
 from crossenc_kit.training.optimization import parameter_groups
 
@@ -80,16 +79,6 @@ def test_with_dropout_both_passes_draw_the_same():
     parameters = [p for group in parameter_groups(list(model.model.named_parameters()), 1.0) for p in group["params"]]
     assert_equal(found, (value.item(), [p.grad for p in parameters]))
     assert abs(found[0] - gradient(loss)[0]) > 1e-4  # dropout mattered
-
-
-def test_a_cached_run_ends_with_the_weights_of_the_plain_one():
-    descent = {"optimizer": torch.optim.SGD, "learning_rate": 0.5}
-    ends = [
-        run(CONFIG, candidate_lists(), "listnet", dropout=0.0, cached_pairs=n, **descent).weights() for n in (None, 5)
-    ]
-    start = tiny().model.state_dict()
-    assert max(float((ends[0][name] - ends[1][name]).abs().max()) for name in start) < 1e-6
-    assert max(float((ends[0][name] - start[name]).abs().max()) for name in start) > 1e-4
 
 
 def test_it_goes_with_recomputed_activations():
@@ -177,17 +166,3 @@ def test_the_memory_is_that_of_the_chunk_whatever_the_length_of_the_list():
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
-
-
-def test_a_loss_that_is_not_finite_stops_the_run():
-    def poisoned(scores, labels, mask):
-        return scores.sum() * math.nan
-
-    with pytest.raises(TrainingError, match=r"step 0: the loss is nan \(rows 0, 1, 2"):
-        run(CONFIG, candidate_lists(), poisoned, cached_pairs=4)
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5])
-def test_a_number_of_pairs_without_a_meaning(value):
-    with pytest.raises(ValueError, match=f"cached_pairs must be a whole number, 1 or more or None, got {value}"):
-        run(cached_pairs=value)

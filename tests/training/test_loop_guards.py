@@ -21,7 +21,7 @@ from small_runs import (
     without_seconds,
 )
 
-from crossenc_kit import DataError, InputExample, Pairs, TrainingError, train
+from crossenc_kit import DataError, Pairs, TrainingError, train
 from crossenc_kit.errors import CheckpointError, TruncationWarning
 
 # --- stopping -------------------------------------------------------------------------------------
@@ -63,10 +63,7 @@ ROW = ("a text", "another", 0.5)
         ([], "nothing to train on: the training data is empty"),
         ([("a", "b"), ("c", "d")], "training needs labels: add a column named label, labels, score or scores"),
         ([ROW, ("a", "b", math.nan)], "row 1, label: the label is nan"),
-        ([ROW, InputExample(texts=["a", "b"], label=math.inf)], "row 1, label: the label is inf"),
-        ([ROW, {"a": "a", "b": "b", "label": "yes"}], "row 1, label: the label is the string 'yes'"),
         ([ROW, ROW, ("a", "b", 4.2)], r"row 2: the label is 4.19\d+, and bce_with_logits takes .* 0 to 1 \(1 of 3"),
-        ([ROW, ("a", "b", -0.5)], "row 1: the label is -0.5, .*labels from 0 to 1"),
         ([("a", "b", [0.5, 1.0])], "num_labels=1, but row 0 has 2 label.* build the model with num_labels=2"),
         (Pairs(["a"], ["b"], np.array([math.nan])), "row 0: the label is nan, .*from 0 to 1"),
         (
@@ -155,17 +152,12 @@ def test_a_folder_that_cannot_be_used(tmp_path):
         *(({name: 0}, f"{name} must be a whole number, 1 or more, got 0") for name in ("epochs", "batch_size")),
         *(({name: -1}, f"{name} must be a whole number, 1 or more") for name in ("accumulation", "keep_checkpoints")),
         *(({name: 0}, f"{name} must be .* 1 or more or None") for name in ("max_steps", "token_budget", "patience")),
-        *(({name: -1}, f"{name} must be .* 0 or more") for name in ("save_steps", "evaluation_steps", "seed")),
         ({"warmup_steps": -1}, "warmup_steps must be a whole number, 0 or more or None, got -1"),
-        ({"warmup_steps": 0.1}, "warmup_steps must be a whole number"),
-        ({"max_steps": 2.5}, "max_steps must be a whole number"),
+        ({"cached_pairs": 2.5}, "cached_pairs must be a whole number, 1 or more or None, got 2.5"),
         ({"learning_rate": -1e-5}, "learning_rate must be a number, 0 or more, got -1e-05"),
         ({"learning_rate": "1e-5"}, "learning_rate must be a number, 0 or more, got '1e-5'"),
-        ({"learning_rate": math.nan}, "learning_rate must be a number"),
-        ({"weight_decay": -0.1}, "weight_decay must be"),
-        ({"layer_decay": -0.1}, "layer_decay must be"),
+        ({"weight_decay": math.nan}, "weight_decay must be"),
         ({"head_factor": math.inf}, "head_factor must be"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm must be"),
         ({"scheduler": "sawtooth"}, "unknown scheduler 'sawtooth'; choose from constant, "),
         ({"loss": "hinge"}, "unknown loss 'hinge'; choose from bce, cross_entropy, mse"),
         ({"precision": "int8"}, "precision must be fp32, bf16 or fp16, got 'int8'"),

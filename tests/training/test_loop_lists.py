@@ -14,7 +14,6 @@ import torch
 from small_runs import candidate_lists, drawn, largest_difference, run, tiny
 
 from crossenc_kit import CrossEncoder, DataError, Pairs, TrainingConfig, loss_with, train
-from crossenc_kit.errors import CheckpointError
 from crossenc_kit.training import setup
 from crossenc_kit.training.batches import plan_epoch, rows_of
 
@@ -99,12 +98,6 @@ def test_a_resumed_run_asks_for_the_epoch_it_is_in(tmp_path, stop_at):
     assert stopped.result.steps == stop_at
     assert run(CONFIG, data, "ranknet", output_dir=tmp_path, resume=True).digests() == whole
     assert asked == [0, 1]  # epoch 0 for the check that it is the same run
-
-
-def test_a_run_on_other_data_does_not_go_on(tmp_path):
-    run(CONFIG, drawn, "ranknet", output_dir=tmp_path, save_steps=2, max_steps=2)
-    with pytest.raises(CheckpointError, match=r"cannot resume, .*\n  data: "):
-        run(CONFIG, lambda epoch: drawn(epoch + 1), "ranknet", output_dir=tmp_path, max_steps=2, resume=True)
 
 
 def test_the_data_of_an_epoch_are_gone_when_the_next_ones_come(monkeypatch):

@@ -8,15 +8,15 @@ import pytest
 import torch
 from small_runs import tiny
 
+from crossenc_kit import TrainingConfig
 from crossenc_kit.training.optimization import (
     OLD_SCHEDULES,
     SCHEDULES,
     adamw,
-    check_warmup,
-    find_schedule,
     parameter_groups,
     rate_factor,
     schedule_name,
+    schedule_of,
     set_rate,
 )
 
@@ -32,13 +32,14 @@ def test_rates_by_hand():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.filterwarnings("ignore:the warm-up")
 @pytest.mark.parametrize(("total", "warmup"), [(20, 0), (20, 5), (7, 1), (10, 10), (3, 8), (1, 0)])
 def test_transformers_get_scheduler(name, total, warmup):
     from transformers import get_scheduler
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total)
-    ours = find_schedule(name, total, warmup)
+    ours = schedule_of(TrainingConfig(scheduler=name, warmup_steps=warmup), total)
     for step in range(total):
         assert ours(step) * 0.5 == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
@@ -53,7 +54,7 @@ def test_older_names():
 
 
 def test_a_schedule_of_ones_own():
-    assert find_schedule(lambda step: 1 / (1 + step), 10, 3)(4) == 0.2
+    assert schedule_of(TrainingConfig(scheduler=lambda step: 1 / (1 + step)), 10)(4) == 0.2
 
 
 # --- warm-up --------------------------------------------------------------------------------------
@@ -62,14 +63,14 @@ def test_a_schedule_of_ones_own():
 @pytest.mark.parametrize(("warmup", "peak"), [(10, "1.80e-04"), (100, "1.80e-05")])
 def test_a_warm_up_that_does_not_end_says_which_rate_is_reached(warmup, peak):
     with pytest.warns(UserWarning, match=f"warm-up of {warmup} steps does not end .* 10 steps.* reach {peak}, not 2.0"):
-        check_warmup("linear", warmup, 10, 2e-4)
+        schedule_of(TrainingConfig(learning_rate=2e-4, warmup_steps=warmup), 10)
 
 
 def test_a_warm_up_that_ends_is_no_matter():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_warmup("linear", 9, 10, 2e-4)
-        check_warmup("constant", 100, 10, 2e-4)  # has none
+        schedule_of(TrainingConfig(warmup_steps=9), 10)
+        schedule_of(TrainingConfig(scheduler="constant", warmup_steps=100), 10)  # has none
 
 
 # --- parameter groups -----------------------------------------------------------------------------

@@ -49,17 +49,13 @@ def test_another_runs_folder_is_refused(robbed, tmp_path):
     [
         ({"learning_rate": 2e-3}, r"config\.learning_rate: 0\.001 in the checkpoint, 0\.002 now"),
         ({"seed": 1}, r"config\.seed: 0 in the checkpoint, 1 now"),
-        ({"batch_size": 4}, r"config\.batch_size: 5 in"),
         ({"max_steps": 99}, r"config\.max_steps: null in the checkpoint, 99 now"),
-        ({"epochs": 4}, r"config\.epochs: 3 in"),
         ({"precision": "bf16"}, r'config\.precision: "fp32" in the checkpoint, "bf16" now'),
-        ({"patience": 4}, r"config\.patience: 8 in"),
         ({"loss": "mse"}, r'loss: "bce_with_logits" in the checkpoint, "mse" now'),
         ({"data": sentences(21)}, r'data: "[0-9a-f]{64}" in'),
         ({"optimizer": torch.optim.SGD}, r'optimizer: "AdamW" in the checkpoint, "SGD" now'),
         ({"model": {"dropout": False}}, r"(?s)2 setting.*model\.hidden_dropout_prob: 0\.1 in the checkpoint, 0\.0 now"),
         ({"model": {"max_length": 64}}, r"model\.max_length: 256 in the checkpoint, 64 now"),
-        ({"model": {"classifier_dropout": 0.3}}, r"model\.classifier_dropout: null in the checkpoint, 0\.3 now"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::crossenc_kit.errors.TruncationWarning")
@@ -100,20 +96,9 @@ def truncate(folder):
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def flip_a_bit(folder):
-    content = bytearray((folder / "optimizer.safetensors").read_bytes())
-    content[-99] ^= 16
-    (folder / "optimizer.safetensors").write_bytes(content)
-
-
-def take_the_manifest(folder):
-    (folder / "manifest.json").unlink()
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, take_the_manifest])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(robbed, tmp_path, whole, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(robbed, tmp_path, whole):
     shutil.copytree(robbed, tmp_path / "run")
-    damage(tmp_path / "run" / "checkpoints" / "step-00000009")
+    truncate(tmp_path / "run" / "checkpoints" / "step-00000009")
     seen = []
     with pytest.warns(UserWarning, match="step-00000009 is damaged"):
         outcome = go(tmp_path / "run", resume=True, on_row=seen.append)
