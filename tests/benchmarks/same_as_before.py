@@ -40,7 +40,8 @@ def start(checkout: Path, answers: Path, data: Path, only: str) -> subprocess.Po
 
 def answers_of(old: Path, only: str, keep: Path | None) -> Iterator[dict[str, Any]]:
     """Ask both checkouts at once and return what each answers, item by item."""
-    asked = hashlib.sha256(BATTERY.read_bytes() + f"{old} {only}".encode()).hexdigest()[:20]
+    battery = b"".join(path.read_bytes() for path in sorted(BATTERY.parent.glob("battery*.py")))
+    asked = hashlib.sha256(battery + f"{old} {only}".encode()).hexdigest()[:20]
     kept = keep / f"{asked}.jsonl" if keep else None
     with tempfile.TemporaryDirectory() as scratch:
         places = [Path(scratch) / name / "answers.jsonl" for name in ("old", "new")]
