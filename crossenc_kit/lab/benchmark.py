@@ -128,6 +128,8 @@ def compare_speed(
     Raises `ValueError` for an exported model, which no other side loads.
     """
     data = read_sts(split="dev") if pairs is None else as_pairs(pairs)
+    if repeats < 1 or (limit is not None and limit < 1):
+        raise ValueError(f"compare at least one pair once, got repeats={repeats}, limit={limit}")
     texts = data.texts[: limit or PAIRS]
     if not isinstance(model, CrossEncoder):
         model = CrossEncoder(model, device=device, seed=0)

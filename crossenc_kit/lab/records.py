@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ class Experiment:
 
     def figure(self, figure: Any, name: str, alt: str = "") -> None:
         """Keep a figure as figures/<name>.png; `alt` says it in words, by default its own text."""
+        if not re.fullmatch(r"[\w-]+", name):  # it becomes a file: ../x would leave the folder
+            raise ValueError(f"{name!r} cannot name a figure; use letters, digits, _ and -")
         if alt:
             figure.set_label(alt)
         self.figures[name] = alt_text(figure)

@@ -61,6 +61,11 @@ class CrossEncoderNanoBEIREvaluator(CsvEvaluator):
         folder: str | os.PathLike | None = None,
         split: str = "test",
     ):
+        if rerank_k < 1 or isinstance(dataset_names, str):
+            raise ValueError(
+                f"give a list of names and at least one candidate to rerank, got "
+                f"dataset_names={dataset_names!r}, rerank_k={rerank_k}"
+            )
         super().__init__(f"NanoBEIR_R{rerank_k}_{aggregate_key}", write_csv)
         self.csv_file = f"NanoBEIR_evaluation_{aggregate_key}_results.csv"
         self.at_k = at_k
@@ -99,7 +104,10 @@ class CrossEncoderNanoBEIREvaluator(CsvEvaluator):
 
 def _in_folder(folder: Path, names: Sequence[str] | None) -> dict[str, Path]:
     """Find the collections in a folder: the name used in keys -> the collection's folder."""
-    known = {_short(path.parent.name): path.parent for path in sorted(folder.glob("*/corpus.jsonl*"))}
+    known: dict[str, Path] = {}
+    for path in sorted({path.parent for path in folder.glob("*/corpus.jsonl*")}):
+        if (other := known.setdefault(_short(path.name), path)) != path:
+            raise DataError(f"{other} and {path} are one collection; keep one of them")
     if not known:
         raise DataError(f"no collections in {folder}: it has no folder with a corpus.jsonl")
     chosen = _chosen(known, names, f"in {folder}")

@@ -131,6 +131,12 @@ def test_an_export_is_refused_and_the_way_to_measure_it_told(tmp_path, capsys):
     assert "give the folder of the float32 model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [{"repeats": 0}, {"limit": 0}], ids=str)
+def test_nothing_to_compare(given):
+    with pytest.raises(ValueError, match="compare at least one pair once, got repeats="):
+        compare_speed("tiny", PAIRS, **given)
+
+
 def test_without_pairs_it_takes_the_sample_data(here, monkeypatch):
     monkeypatch.delenv("CROSSENC_KIT_DATA", raising=False)
     for side in [side for side in SIDES if side != OURS]:

@@ -17,6 +17,16 @@ from crossenc_kit.lab.records import (
 )
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "a.png"])
+def test_a_figure_stays_in_its_folder(tmp_path, name):
+    from matplotlib.figure import Figure
+
+    record = start_run("n", {"seed": 1}, str(tmp_path))
+    with pytest.raises(ValueError, match="cannot name a figure; use letters, digits, _ and -"):
+        record.figure(Figure(), name)
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 

@@ -222,6 +222,18 @@ class TestErrors:
         with pytest.raises(DataError, match=r"has several runs: .*; leave one$"):
             CrossEncoderNanoBEIREvaluator(folder=tmp_path)
 
+    def test_two_folders_of_one_collection(self, tmp_path):
+        for name in ("nq", "NanoNQ"):
+            a_collection(tmp_path / name)
+        with pytest.raises(DataError, match=r"NanoNQ and .*nq are one collection; keep one of them$"):
+            CrossEncoderNanoBEIREvaluator(folder=tmp_path)
+
+    @pytest.mark.parametrize("given", [{"dataset_names": "nq"}, {"rerank_k": 0}], ids=str)
+    def test_arguments(self, tmp_path, given):
+        a_collection(tmp_path / "nq")
+        with pytest.raises(ValueError, match="give a list of names and at least one candidate"):
+            CrossEncoderNanoBEIREvaluator(folder=tmp_path, **given)
+
     def test_a_run_of_other_queries(self, tmp_path, caplog):
         a_collection(tmp_path / "nq", run={"q8": ["d1"], "q9": ["d2"]})
         with pytest.raises(DataError, match=r"^none of the 2 queries of the run of nq is in the collection: 'q8'"):
