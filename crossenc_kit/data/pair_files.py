@@ -250,4 +250,10 @@ def text_columns(
     texts = [name for name in others if isinstance(first.get(name), (str, type(None)))]
     if len(texts) < 2:
         raise DataError(f"{path}: a pair needs two text columns; found {texts} among {', '.join(names)}")
+    for name in texts[:2]:  # a file without a header would lose its first pair to the names
+        if len(name.split()) > 2 or name.endswith((".", "?", "!")):
+            raise DataError(
+                f"{path}, line 1: {name[:60]!r} looks like a text, not the name of a column; "
+                "put a line with names (left, right) on top, or name the two columns with columns="
+            )
     return texts[0], texts[1]

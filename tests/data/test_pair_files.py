@@ -80,6 +80,18 @@ class TestReadPairs:
         with pytest.raises(DataError, match=r"a pair needs two text columns; found \['text'\] among text, label"):
             read_pairs(write(tmp_path / "a.tsv", "text\tlabel\na\t1\n"))
 
+    @pytest.mark.parametrize(
+        ("first", "second", "named"),
+        [
+            ("A cat sleeps.\tA cat naps.", "It rains.\tIt pours.", r"'A cat sleeps\.'"),
+            ("what is a kettle\tkettles boil water", "cats\tdogs", "'what is a kettle'"),
+        ],
+    )
+    def test_a_file_without_a_header(self, tmp_path, first, second, named):
+        path = write(tmp_path / "a.tsv", f"{first}\n{second}\n")
+        with pytest.raises(DataError, match=rf"a\.tsv, line 1: {named} looks like a text, not the name"):
+            read_pairs(path)
+
     def test_no_rows(self, tmp_path):
         for content in ("", "left\tright\n"):
             with pytest.raises(DataError, match="has no rows"):
