@@ -124,8 +124,8 @@ def _check_lists(queries: Any, documents: Any) -> None:
     """Raise `DataError` unless there is one list of documents for each query."""
     if isinstance(queries, Mapping) or isinstance(documents, Mapping):
         raise DataError("expected a list of queries and a list of their documents, got a mapping")
-    if any(isinstance(own, str) for own in documents):
-        raise DataError("the documents of a query are a list of texts, got one string; put it in a list")
+    if isinstance(queries, str) or any(isinstance(own, str) for own in documents):
+        raise DataError("queries and a query's documents are lists of texts, got one string; put it in a list")
     if len(queries) != len(documents):
         raise DataError(f"{len(queries)} queries, but {len(documents)} lists of documents")
 
