@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     """Join the lines of a message; an unforeseen kind of error gets its type and a hint."""
-    joined = re.sub(r"(?<=[^.:;,!?\s])\s*\n\s*(?=\S)", "; ", str(error))  # unless a sign ends the line
+    joined = re.sub(r"(?<=[^.:;,!?\s])\s*\n\s*(?=[A-Z])", ". ", str(error))  # unless a sign ends the line
+    joined = re.sub(r"(?<=[^.:;,!?\s])\s*\n\s*(?=\S)", "; ", joined)
     message = " ".join(joined.split())
     ours = type(error).__module__.startswith("crossenc_kit")
     if ours or isinstance(error, (ValueError, OSError, ImportError)):

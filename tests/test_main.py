@@ -114,7 +114,7 @@ def test_an_unforeseen_error_says_its_type_and_how_to_see_more(monkeypatch, caps
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        ("2 changed:\n  a: 1\n  b: 2\nGive both", "2 changed: a: 1; b: 2; Give both"),
+        ("2 changed:\n  a: 1\n  b: 2\nGive both", "2 changed: a: 1; b: 2. Give both"),
         ("One.\n\nTwo,\n  three", "One. Two, three"),
         ("", ""),
     ],

@@ -213,9 +213,7 @@ def evaluate_classification(
     size = 2 if scores.ndim == 1 else scores.shape[1]
     names = class_names(label_names, pairs, scorer, size)
     check_labels(labels, names, scores.ndim == 1)
-    if scores.ndim == 2 and threshold is not None:
-        raise ValueError(f"threshold={threshold} is for one score per pair, not for one per class")
-    cut = 0.5 if scores.ndim == 1 and threshold is None else threshold
+    cut = _cut(scores, threshold)
     predicted = predict_classes(probabilities, cut)
     found = _measure(probabilities, predicted, labels)
     others = {}
@@ -246,6 +244,15 @@ def evaluate_classification(
         baselines={key: _measure(other, guess, labels) for key, (other, guess) in others.items()},
         margins=margins,
     )
+
+
+def _cut(scores: np.ndarray, threshold: float | None) -> float | None:
+    """Return the threshold of single scores `(N,)`; one score per class `(N, C)` has none."""
+    if scores.ndim == 1:
+        return 0.5 if threshold is None else threshold
+    if threshold is not None:
+        raise ValueError(f"threshold={threshold} is for one score per pair, not for one per class")
+    return None
 
 
 def classification_evaluator(data: Any, name: str = "") -> Evaluator:

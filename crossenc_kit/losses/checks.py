@@ -51,7 +51,7 @@ def _check_classes(data: Pairs, name: str, num_labels: int) -> None:
     """Check that labels `(N,)` are class indices, whole numbers from 0 to C - 1."""
     values = np.asarray(data.labels, dtype=float)
     wrong = ~np.isin(values, np.arange(num_labels))
-    _refuse(data, values, wrong, f"{name} takes classes, whole numbers from 0 to {num_labels - 1}")
+    _refuse(data, wrong, f"{name} takes classes, whole numbers from 0 to {num_labels - 1}")
     if missing := sorted(set(range(num_labels)) - set(values.astype(int).tolist())):
         which = f"class{'es' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
         warn_at_call(f"no row of the training data has {which} of {num_labels}; it will not be learnt")
@@ -76,18 +76,19 @@ def _check_values(loss: Loss, data: Pairs, name: str, num_labels: int) -> None:
         wrong |= (values < 0).any(axis=1)
         wrong |= np.abs(values.sum(axis=1) - 1) > 1e-3  # 1e-3: distributions are rounded in files
         allowed = "classes, or a distribution over the classes that sums to 1"
-    _refuse(data, values, wrong, f"{name} takes {allowed}")
+    _refuse(data, wrong, f"{name} takes {allowed}")
 
 
-def _refuse(data: Pairs, values: np.ndarray, wrong: np.ndarray, reason: str) -> None:
+def _refuse(data: Pairs, wrong: np.ndarray, reason: str) -> None:
     """Raise `DataError` with the first wrong label and its row, in a list also its document."""
     if not wrong.any():
         return
     pair = int(np.flatnonzero(wrong)[0])
     row = int(np.searchsorted(data.offsets, pair, side="right")) - 1
     document = "" if data.is_pointwise else f", document {pair - int(data.offsets[row])}"
+    label = np.squeeze(np.asarray(data.labels)[pair]).astype(np.float32)  # 0.3, not 0.30000001
     raise DataError(
-        f"row {row}{document}: the label is {np.squeeze(values[pair]).tolist()}, and {reason} "
+        f"row {row}{document}: the label is {label.tolist() if label.ndim else str(label)}, and {reason} "
         f"({wrong.sum()} of {len(wrong)} labels do not fit); change them, or choose another loss"
     )
 
